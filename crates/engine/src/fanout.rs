@@ -1,0 +1,288 @@
+//! A worker's share of the rooms: who is here, and what waits to be written to them.
+//!
+//! Every message is framed once. The frames of a room that share a turn of the loop lie behind
+//! one another in one buffer; a member that is up to date gets a slice of it in one `write`,
+//! without a copy. Only a member that falls behind gets a reference into its outbox.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use slab::Slab;
+use throng_hub::{Room, RoomId};
+use throng_wire::Prepared;
+
+use crate::conn::{Conn, Place};
+use crate::policy::{Flush, Policy};
+use crate::tick::Out;
+
+/// The rooms that have members on this worker.
+#[derive(Default)]
+pub(crate) struct Fanout {
+    rooms: Slab<LocalRoom>,
+    index: HashMap<RoomId, u32>,
+    /// Rooms with something to write at the end of this turn.
+    dirty: Vec<u32>,
+    /// Rooms whose writes are held until later.
+    held: Vec<u32>,
+    /// Buffers between uses: a quiet room owns none.
+    spare: Vec<BytesMut>,
+}
+
+struct LocalRoom {
+    room: Arc<Room>,
+    members: Vec<Member>,
+    /// How many members take compressed frames.
+    deflating: u32,
+    plain: BytesMut,
+    /// The same frames, compressed where that is worth it; only from the first such frame on.
+    deflated: Option<BytesMut>,
+    frames: u32,
+    waiting: bool,
+    last_flush: Option<Instant>,
+    policy: Arc<Policy>,
+}
+
+#[derive(Clone, Copy)]
+struct Member {
+    conn: u32,
+    /// Where in the waiting buffers this member begins: behind what was there when it came.
+    from_plain: u32,
+    from_deflated: u32,
+}
+
+impl Fanout {
+    /// Makes a connection a member. Every later [`Fanout::deliver`] reaches it, no earlier one.
+    pub(crate) fn enter(&mut self, conn: &mut Conn, room: &Arc<Room>) {
+        let key = *self.index.entry(room.id()).or_insert_with(|| {
+            self.rooms.insert(LocalRoom {
+                room: Arc::clone(room),
+                members: Vec::new(),
+                deflating: 0,
+                plain: BytesMut::new(),
+                deflated: None,
+                frames: 0,
+                waiting: false,
+                last_flush: None,
+                policy: Arc::clone(conn.policy()),
+            }) as u32
+        });
+        let local = &mut self.rooms[key as usize];
+        if conn.places.iter().any(|place| place.room == key) {
+            return;
+        }
+        if conn.places.is_empty() {
+            conn.places.reserve_exact(1);
+        }
+        conn.places.push(Place { room: key, at: local.members.len() as u32 });
+        local.deflating += u32::from(conn.takes_shared_deflate());
+        local.members.push(Member {
+            conn: conn.id().key,
+            from_plain: local.plain.len() as u32,
+            from_deflated: local.deflated.as_ref().unwrap_or(&local.plain).len() as u32,
+        });
+    }
+
+    /// Ends one membership, or all of them.
+    pub(crate) fn leave(&mut self, conns: &mut Slab<Conn>, key: u32, room: Option<RoomId>) {
+        let only = match room {
+            None => None,
+            Some(room) => match self.index.get(&room) {
+                Some(key) => Some(*key),
+                None => return,
+            },
+        };
+        let mut at = 0;
+        while let Some(place) = conns[key as usize].places.get(at).copied() {
+            if only.is_some_and(|only| only != place.room) {
+                at += 1;
+                continue;
+            }
+            let conn = &mut conns[key as usize];
+            conn.places.swap_remove(at);
+            let deflates = conn.takes_shared_deflate();
+            let local = &mut self.rooms[place.room as usize];
+            local.deflating -= u32::from(deflates);
+            local.members.swap_remove(place.at as usize);
+            if let Some(moved) = local.members.get(place.at as usize) {
+                let places = &mut conns[moved.conn as usize].places;
+                if let Some(moved) = places.iter_mut().find(|moved| moved.room == place.room) {
+                    moved.at = place.at;
+                }
+            }
+            if local.members.capacity() > 64 && local.members.len() * 4 < local.members.capacity() {
+                local.members.shrink_to(local.members.len() * 2);
+            }
+            if self.rooms[place.room as usize].members.is_empty() {
+                self.forget(place.room);
+            }
+        }
+    }
+
+    fn forget(&mut self, key: u32) {
+        let local = self.rooms.remove(key as usize);
+        self.index.remove(&local.room.id());
+        if local.waiting {
+            self.dirty.retain(|room| *room != key);
+            self.held.retain(|room| *room != key);
+        }
+    }
+
+    /// Appends a message to what waits for the members of a room.
+    #[inline]
+    pub(crate) fn deliver(&mut self, room: RoomId, message: &Prepared, out: &mut Out) {
+        let Some(&key) = self.index.get(&room) else { return };
+        let local = &mut self.rooms[key as usize];
+        if !local.waiting {
+            local.waiting = true;
+            local.plain = self.spare.pop().unwrap_or_default();
+            self.dirty.push(key);
+        }
+        let frame = message.frame();
+        if local.deflating > 0 {
+            local.append_deflated(message, out);
+        }
+        local.plain.extend_from_slice(frame);
+        local.frames += 1;
+    }
+
+    /// Writes what waits, or holds it as the rooms' [`Flush`] says. Connections that turned out
+    /// to be broken or too slow are named in `touched`.
+    pub(crate) fn flush(
+        &mut self,
+        conns: &mut Slab<Conn>,
+        out: &mut Out,
+        now: Instant,
+        busy: f32,
+        touched: &mut Vec<u32>,
+    ) {
+        let mut at = 0;
+        while let Some(&key) = self.held.get(at) {
+            if self.rooms[key as usize].due(busy).is_none_or(|due| due <= now) {
+                self.held.swap_remove(at);
+                self.flush_room(key, conns, out, touched);
+            } else {
+                at += 1;
+            }
+        }
+        for at in 0..self.dirty.len() {
+            let key = self.dirty[at];
+            // A held room gets more messages without becoming dirty again.
+            if self.rooms[key as usize].due(busy).is_none_or(|due| due <= now) {
+                self.flush_room(key, conns, out, touched);
+            } else {
+                self.held.push(key);
+            }
+        }
+        self.dirty.clear();
+    }
+
+    /// How long until a held room is due.
+    pub(crate) fn sleep(&self, now: Instant, busy: f32) -> Option<Duration> {
+        let due = self.held.iter().map(|key| self.rooms[*key as usize].due(busy).unwrap_or(now));
+        due.min().map(|due| due.saturating_duration_since(now))
+    }
+
+    fn flush_room(
+        &mut self,
+        key: u32,
+        conns: &mut Slab<Conn>,
+        out: &mut Out,
+        touched: &mut Vec<u32>,
+    ) {
+        let local = &mut self.rooms[key as usize];
+        local.waiting = false;
+        if local.policy.flush != Flush::Every(Duration::ZERO) {
+            local.last_flush = Some(Instant::now());
+        }
+        let frames = u64::from(std::mem::take(&mut local.frames));
+        let plain = std::mem::take(&mut local.plain).freeze();
+        let deflated = local.deflated.take().map(BytesMut::freeze);
+        let mut bytes_out = 0;
+        for member in &mut local.members {
+            let conn = &mut conns[member.conn as usize];
+            let (batch, from) = match &deflated {
+                Some(deflated) if conn.takes_shared_deflate() => (deflated, member.from_deflated),
+                _ => (&plain, member.from_plain),
+            };
+            member.from_plain = 0;
+            member.from_deflated = 0;
+            if !conn.is_open() {
+                continue;
+            }
+            let slice = &batch[from as usize..];
+            bytes_out += slice.len() as u64;
+            match conn.write_now(slice) {
+                Ok(written) if written == slice.len() => {}
+                Ok(written) => {
+                    let rest = batch.slice(from as usize + written..);
+                    give_rest(conn, rest, frames, out, touched);
+                }
+                Err(_) => {
+                    conn.kill();
+                    touched.push(member.conn);
+                }
+            }
+        }
+        out.counters.bytes_out.add(bytes_out);
+        out.counters.messages_out.add(frames * local.members.len() as u64);
+        out.counters.flushes.add(1);
+        self.recycle(plain);
+    }
+
+    /// Takes back a buffer that nobody refers to any more.
+    fn recycle(&mut self, buffer: Bytes) {
+        const KEEP_BYTES: usize = 256 << 10;
+        const KEEP_BUFFERS: usize = 16;
+        if self.spare.len() < KEEP_BUFFERS
+            && let Ok(mut buffer) = buffer.try_into_mut()
+            && buffer.capacity() <= KEEP_BYTES
+        {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+}
+
+impl LocalRoom {
+    /// When the room may be written to again; `None` when at once.
+    fn due(&self, busy: f32) -> Option<Instant> {
+        let last = self.last_flush?;
+        let interval = self.policy.flush.interval(busy);
+        // A slow reader elsewhere must not make the batch grow without bound either.
+        (!interval.is_zero() && self.plain.len() < MAX_HELD).then(|| last + interval)
+    }
+
+    fn append_deflated(&mut self, message: &Prepared, out: &mut Out) {
+        let Some(options) = &self.policy.deflate else { return };
+        let compressed = message.deflated(out.deflaters.get(options, 15), options.threshold);
+        match (&mut self.deflated, compressed) {
+            (Some(deflated), Some(frame)) => deflated.extend_from_slice(frame),
+            (Some(deflated), None) => deflated.extend_from_slice(message.frame()),
+            (None, Some(frame)) => {
+                let mut deflated = BytesMut::with_capacity(self.plain.len() + frame.len());
+                deflated.extend_from_slice(&self.plain);
+                deflated.extend_from_slice(frame);
+                self.deflated = Some(deflated);
+            }
+            (None, None) => {}
+        }
+    }
+}
+
+/// A batch is written at the latest when it has this many bytes.
+const MAX_HELD: usize = 64 << 10;
+
+/// A member that did not take everything at once.
+#[cold]
+fn give_rest(conn: &mut Conn, rest: Bytes, frames: u64, out: &mut Out, touched: &mut Vec<u32>) {
+    // Part of a frame must be followed by the rest of it, whatever the policy.
+    let begun = !conn.is_waiting();
+    if begun || conn.buffered() <= conn.policy().outbox {
+        conn.enqueue(rest);
+    } else {
+        conn.too_slow(frames, out);
+        touched.push(conn.id().key);
+    }
+}

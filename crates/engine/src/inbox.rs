@@ -1,0 +1,119 @@
+//! How anything outside a worker reaches it.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use mio::Waker;
+use throng_hub::{Room, RoomId};
+use throng_wire::{CloseCode, Prepared};
+
+use crate::conn::Arrival;
+use crate::wheel::ConnId;
+
+/// What a worker can be told. Posts are handled in the order they were pushed.
+pub(crate) enum Post {
+    /// A new connection, after the 101.
+    Adopt(Box<Arrival>),
+    /// From here on this connection receives the frames of the room. Posted under the room's
+    /// order lock, so that it falls between the right two messages.
+    Enter(ConnId, Arc<Room>),
+    /// One message for all local members of a room. Posted under the room's order lock.
+    Deliver(RoomId, Prepared),
+    /// One frame for one connection.
+    Send(ConnId, Bytes),
+    /// Start the closing handshake.
+    Close(ConnId, CloseCode, Box<str>),
+    /// Drop the connection without one.
+    Terminate(ConnId),
+    /// Close everything with `1001`; what is left after the grace is terminated and the
+    /// worker ends.
+    Shutdown(std::time::Duration),
+}
+
+/// A queue with one reader. A push is one short lock, and a wake-up only when the worker sleeps.
+pub(crate) struct Inbox {
+    inner: Mutex<Inner>,
+    waker: Waker,
+    congestion: Arc<Congestion>,
+}
+
+struct Inner {
+    posts: Vec<Post>,
+    /// Bytes of the frames in `posts`, each counted with its bookkeeping.
+    bytes: usize,
+    asleep: bool,
+    congested: bool,
+}
+
+/// How many inboxes are over [`HIGH_WATER`]. While there is one, workers read no more messages
+/// meant for rooms, so that publishers are slowed down by TCP instead of filling memory.
+#[derive(Default)]
+pub(crate) struct Congestion(AtomicUsize);
+
+impl Congestion {
+    pub(crate) fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// 32 MiB of frames may wait for one worker before publishers are held back.
+const HIGH_WATER: usize = 32 << 20;
+const POST_COST: usize = 64;
+
+impl Inbox {
+    pub(crate) fn new(waker: Waker, congestion: Arc<Congestion>) -> Self {
+        let inner = Inner { posts: Vec::new(), bytes: 0, asleep: false, congested: false };
+        Self { inner: Mutex::new(inner), waker, congestion }
+    }
+
+    /// Adds a post and wakes the worker if it sleeps.
+    pub(crate) fn push(&self, post: Post) {
+        let cost = match &post {
+            Post::Deliver(_, frame) => POST_COST + frame.frame().len(),
+            Post::Send(_, bytes) => POST_COST + bytes.len(),
+            _ => POST_COST,
+        };
+        let mut inner = self.lock();
+        inner.posts.push(post);
+        inner.bytes += cost;
+        if inner.bytes > HIGH_WATER && !inner.congested {
+            inner.congested = true;
+            self.congestion.0.fetch_add(1, Ordering::Relaxed);
+        }
+        let wake = std::mem::take(&mut inner.asleep);
+        drop(inner);
+        if wake {
+            // Fails only when the eventfd is gone, that is, never while the worker lives.
+            let _: io::Result<()> = self.waker.wake();
+        }
+    }
+
+    /// Takes everything that waits into `into`, which must be empty.
+    pub(crate) fn drain(&self, into: &mut Vec<Post>) {
+        debug_assert!(into.is_empty());
+        let mut inner = self.lock();
+        std::mem::swap(&mut inner.posts, into);
+        inner.bytes = 0;
+        if std::mem::take(&mut inner.congested) {
+            self.congestion.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Announces that the worker is about to sleep; `false` when something already waits.
+    pub(crate) fn may_sleep(&self) -> bool {
+        let mut inner = self.lock();
+        inner.asleep = inner.posts.is_empty();
+        inner.asleep
+    }
+
+    /// The worker is awake: pushes need not wake it.
+    pub(crate) fn awake(&self) {
+        self.lock().asleep = false;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,61 @@
+//! Sockets: workers, connections, outboxes, fan-out.
+//!
+//! A worker is one thread with one `epoll` loop. It owns its connections outright: no locks, no
+//! tasks, no channel per connection. It lends them its one read buffer, its one inflate context
+//! and its one output buffer while it handles them, so an idle connection is some 250 bytes.
+//!
+//! - [`Engine`] starts the workers and hands sockets to them, after a handshake that happened
+//!   elsewhere ([`Handover`]).
+//! - [`Opening`] says what a connection is for: echo, relay, typed rooms, or a [`Handler`].
+//! - [`Policy`] says how the connections of an endpoint are treated: limits, compression,
+//!   outbox, how long frames may be gathered.
+//! - [`Admission`] counts connections, in all and by address.
+//! - [`Stats`] is what has been counted.
+//!
+//! One message: a worker reads into its buffer; the connection's decoder yields a borrowed
+//! message; its session answers into the worker's cork, or takes the room's order lock, encodes
+//! the message once and posts it to every worker that has members; at the end of the turn each
+//! worker writes the frames of a room to its members from one shared buffer.
+//!
+//! ```no_run
+//! use std::net::TcpListener;
+//! use std::sync::Arc;
+//! use throng_engine::{Config, Engine, Handover, Opening, Policy};
+//!
+//! let engine = Engine::start(Config::default())?;
+//! let policy = Arc::new(Policy::default());
+//! let (socket, _) = TcpListener::bind("127.0.0.1:0")?.accept()?;
+//! // … the opening handshake happens here …
+//! let handover = Handover {
+//!     read_ahead: Default::default(),
+//!     opening: Opening::Echo,
+//!     policy: policy.clone(),
+//!     deflate: None,
+//!     permit: None,
+//! };
+//! engine.adopt(socket, handover)?;
+//! # std::io::Result::Ok(())
+//! ```
+
+mod admission;
+mod conn;
+mod engine;
+mod fanout;
+mod handler;
+mod inbox;
+mod outbox;
+mod policy;
+mod session;
+mod stats;
+mod tick;
+mod transport;
+mod wheel;
+mod worker;
+
+pub use admission::{Admission, Full, Permit};
+pub use engine::{Config, Engine, Handover};
+pub use handler::{Handle, Handler, Message, Peer};
+pub use policy::{Flush, Policy, SlowPolicy};
+pub use session::{Opening, Visitor};
+pub use stats::Stats;
+pub use throng_hub::Space;

@@ -1,0 +1,143 @@
+//! What a connection is for: what happens to the messages that come in on it.
+
+mod handled;
+mod typed;
+
+use std::sync::Arc;
+
+use throng_hub::{Room, RoomId, Space};
+use throng_wire::{Kind, OpCode, ProtocolError};
+
+use crate::conn::Conn;
+use crate::engine::Shared;
+use crate::handler::Handler;
+use crate::tick::Out;
+
+use handled::Handled;
+use typed::Typed;
+pub use typed::Visitor;
+
+/// How a new connection begins.
+pub enum Opening {
+    /// Every message comes back to its sender.
+    Echo,
+    /// Every message goes verbatim to all members of a room, the sender included.
+    Relay(Space, Box<str>),
+    /// The typed protocol for a plain client, joined to a room on connect.
+    Rooms(Space, Box<str>, Visitor),
+    /// An embedder's handler.
+    Handler(Box<dyn Handler>),
+}
+
+/// What a connection is doing.
+pub(crate) enum Session {
+    /// Nothing any more, or not yet.
+    None,
+    Echo,
+    Relay(Arc<Room>),
+    Typed(Box<Typed>),
+    Handled(Box<Handled>),
+}
+
+impl Session {
+    pub(crate) fn open(conn: &mut Conn, opening: Opening, out: &mut Out, shared: &Shared) {
+        match opening {
+            Opening::Echo => conn.session = Self::Echo,
+            Opening::Relay(space, name) => {
+                conn.session = Self::Relay(shared.enter(space, &name, out.worker, conn.id()));
+            }
+            Opening::Rooms(space, name, visitor) => {
+                conn.session = Self::Typed(Typed::open(conn, space, &name, visitor, out, shared));
+            }
+            Opening::Handler(handler) => {
+                conn.session = Self::Handled(Box::new(Handled::new(handler)));
+                Handled::call(conn, out, shared, |handler, peer| handler.open(peer));
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn message(
+        conn: &mut Conn,
+        kind: Kind,
+        payload: &mut [u8],
+        out: &mut Out,
+        shared: &Shared,
+    ) {
+        let opcode = match kind {
+            Kind::Text => OpCode::Text,
+            Kind::Binary => OpCode::Binary,
+        };
+        match &conn.session {
+            Self::None => {}
+            Self::Echo => conn.send(out, opcode, payload),
+            Self::Relay(room) => shared.relay(room, opcode, payload),
+            Self::Typed(_) => Typed::message(conn, kind, payload, out, shared),
+            Self::Handled(_) => Handled::message(conn, kind, payload, out, shared),
+        }
+    }
+
+    pub(crate) fn ping(conn: &mut Conn, payload: &[u8], out: &mut Out, shared: &Shared) {
+        Handled::call(conn, out, shared, |handler, peer| handler.ping(peer, payload));
+    }
+
+    pub(crate) fn pong(conn: &mut Conn, payload: &[u8], out: &mut Out, shared: &Shared) {
+        Handled::call(conn, out, shared, |handler, peer| handler.pong(peer, payload));
+    }
+
+    pub(crate) fn error(conn: &mut Conn, error: &ProtocolError, out: &mut Out, shared: &Shared) {
+        Handled::call(conn, out, shared, |handler, peer| handler.error(peer, error));
+    }
+
+    /// Leaves every room, with the announcements that go with it.
+    pub(crate) fn part(&mut self, worker: usize, shared: &Shared) {
+        match self {
+            Self::None | Self::Echo => {}
+            Self::Relay(room) => shared.exit(room, worker),
+            Self::Typed(typed) => typed.part(worker, shared),
+            Self::Handled(handled) => {
+                for room in handled.rooms.joined.drain(..) {
+                    shared.exit(&room, worker);
+                }
+            }
+        }
+    }
+
+    /// The end, after [`Session::part`]. Later calls do nothing.
+    pub(crate) fn close(conn: &mut Conn, out: &Out) {
+        if let Self::Handled(handled) = std::mem::replace(&mut conn.session, Self::None) {
+            handled.close(conn.take_farewell(), out);
+        }
+    }
+
+    /// Whether the peer's close frame matters to anybody.
+    pub(crate) fn wants_farewell(&self) -> bool {
+        matches!(self, Self::Handled(_))
+    }
+
+    /// Whether its input becomes work for other workers.
+    pub(crate) fn publishes(&self) -> bool {
+        !matches!(self, Self::None | Self::Echo)
+    }
+
+    /// Whether it is (still) a member of the room.
+    pub(crate) fn is_in(&self, room: &Arc<Room>) -> bool {
+        match self {
+            Self::None | Self::Echo => false,
+            Self::Relay(joined) => Arc::ptr_eq(joined, room),
+            Self::Typed(typed) => Arc::ptr_eq(typed.room(), room),
+            Self::Handled(handled) => {
+                handled.rooms.joined.iter().any(|joined| Arc::ptr_eq(joined, room))
+            }
+        }
+    }
+
+    /// A room that was left during the last call of the handler.
+    #[inline]
+    pub(crate) fn take_left(&mut self) -> Option<RoomId> {
+        match self {
+            Self::Handled(handled) => handled.rooms.left.pop(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Plain counters, one set for each worker, summed when somebody asks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// The counters of one worker. Only that worker writes them, so an increment is a
+        /// plain load and store.
+        #[derive(Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Count,)*
+        }
+
+        /// What all workers have counted since the start, at one moment.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Connections open now, those still in the closing handshake included.
+            pub connections: u64,
+            /// Upgrades refused because the server was full.
+            pub refused_total: u64,
+            /// Upgrades refused because their address had too many connections.
+            pub refused_per_ip: u64,
+        }
+
+        impl Stats {
+            pub(crate) fn add(&mut self, counters: &Counters) {
+                $(self.$name += counters.$name.get();)*
+            }
+        }
+    };
+}
+
+counters! {
+    /// Connections taken over after the handshake.
+    opened,
+    /// Connections that ended, however.
+    closed,
+    /// Data messages received.
+    messages_in,
+    /// Data messages handed to sockets, one for each receiver.
+    messages_out,
+    /// Bytes read from sockets.
+    bytes_in,
+    /// Bytes written to sockets or queued for them.
+    bytes_out,
+    /// Connections failed for breaking the protocol (`1002`, `1003`, `1007`, `1008`, `1009`).
+    protocol_errors,
+    /// Connections closed because they read too slowly.
+    slow_disconnects,
+    /// Frames dropped for slow readers.
+    dropped,
+    /// Connections terminated because nothing came back after a ping.
+    heartbeat_timeouts,
+    /// Times a connection was not read from because it did not take its answers.
+    paused,
+    /// Panics of an embedder's handler, each of which closed its connection with `1011`.
+    handler_panics,
+    /// Batches written to a room's members.
+    flushes,
+}
+
+impl Counters {
+    /// Connections open now.
+    pub(crate) fn open(&self) -> u64 {
+        self.opened.get().saturating_sub(self.closed.get())
+    }
+}
+
+/// A number with one writer.
+#[derive(Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    #[inline]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

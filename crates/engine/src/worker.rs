@@ -1,0 +1,401 @@
+//! The loop of one worker thread.
+//!
+//! A turn: poll; handle what is readable and writable; drain the inbox; run timers; write what
+//! waits for rooms. A turn ends when the inbox is empty, so that a quiet server adds no latency
+//! and a busy one coalesces by itself.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+use throng_wire::CloseCode;
+
+use crate::conn::{Arrival, Conn, More, Phase};
+use crate::engine::Shared;
+use crate::fanout::Fanout;
+use crate::inbox::Post;
+use crate::session::Session;
+use crate::stats::Counters;
+use crate::tick::Tick;
+use crate::wheel::{Coarse, ConnId, Wheel};
+
+/// The token of the inbox's waker.
+pub(crate) const WAKE: Token = Token(usize::MAX);
+
+pub(crate) struct Worker {
+    index: usize,
+    poll: Poll,
+    shared: Arc<Shared>,
+    conns: Slab<Conn>,
+    next_serial: u32,
+    fanout: Fanout,
+    wheel: Wheel,
+    tick: Tick,
+    heartbeat: Coarse,
+    /// Connections that may have more to read than was read.
+    again: Vec<u32>,
+    /// Connections that something happened to in this turn outside their own input.
+    touched: Vec<u32>,
+    posts: Vec<Post>,
+    expired: Vec<ConnId>,
+    load: Load,
+    /// Set by a shutdown: when what is left is terminated.
+    end: Option<Instant>,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        index: usize,
+        poll: Poll,
+        shared: Arc<Shared>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let now = Instant::now();
+        let heartbeat = Wheel::steps(shared.heartbeat);
+        Self {
+            index,
+            poll,
+            shared,
+            conns: Slab::new(),
+            next_serial: 0,
+            fanout: Fanout::default(),
+            wheel: Wheel::new(now),
+            tick: Tick::new(index, counters),
+            heartbeat,
+            again: Vec::new(),
+            touched: Vec::new(),
+            posts: Vec::new(),
+            expired: Vec::new(),
+            load: Load::new(now),
+            end: None,
+        }
+    }
+
+    /// Runs until a shutdown has ended every connection.
+    pub(crate) fn run(mut self) {
+        let mut events = Events::with_capacity(1024);
+        while !self.is_finished() {
+            let timeout = self.timeout();
+            self.load.rest(Instant::now());
+            if let Err(error) = self.poll.poll(&mut events, timeout) {
+                if error.kind() != io::ErrorKind::Interrupted {
+                    tracing::error!(worker = self.index, %error, "poll failed");
+                }
+                continue;
+            }
+            let now = Instant::now();
+            self.load.work(now);
+            self.shared.inbox(self.index).awake();
+            self.tick.out.coarse = self.wheel.coarse(now);
+
+            for event in &events {
+                if event.token() != WAKE {
+                    let key = event.token().0 as u32;
+                    self.handle_event(
+                        key,
+                        event.is_readable(),
+                        event.is_writable(),
+                        event.is_read_closed(),
+                    );
+                }
+            }
+            self.read_again();
+            self.drain_inbox();
+            self.run_timers();
+            self.fanout.flush(
+                &mut self.conns,
+                &mut self.tick.out,
+                now,
+                self.load.busy,
+                &mut self.touched,
+            );
+            self.settle_touched();
+        }
+    }
+
+    /// How long the next poll may wait. `None`: until something happens.
+    fn timeout(&mut self) -> Option<Duration> {
+        if !self.again.is_empty() {
+            // Held-back publishers are asked again soon, fellows in mid-read at once.
+            let held_back = self.shared.congestion.any();
+            return Some(Duration::from_millis(u64::from(held_back)));
+        }
+        if !self.shared.inbox(self.index).may_sleep() {
+            return Some(Duration::ZERO);
+        }
+        let now = Instant::now();
+        let mut timeout = self.wheel.sleep(now);
+        if let Some(held) = self.fanout.sleep(now, self.load.busy) {
+            timeout = Some(timeout.map_or(held, |timeout| timeout.min(held)));
+        } else if timeout.is_none_or(|timeout| timeout > Duration::from_millis(20)) {
+            self.tick.trim();
+        }
+        match self.end {
+            Some(end) => {
+                let left = end.saturating_duration_since(now);
+                Some(timeout.map_or(left, |timeout| timeout.min(left)))
+            }
+            None => timeout,
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        self.end.is_some_and(|end| self.conns.is_empty() || Instant::now() >= end)
+    }
+
+    #[inline]
+    fn handle_event(&mut self, key: u32, readable: bool, writable: bool, hung_up: bool) {
+        let Some(conn) = self.conns.get_mut(key as usize) else { return };
+        if writable {
+            conn.writable(&self.tick.out);
+            if conn.may_resume() && conn.resume(&mut self.tick, &self.shared) == More::Maybe {
+                self.again.push(key);
+            }
+        }
+        if readable || hung_up {
+            self.read(key, hung_up);
+        } else {
+            self.settle(key);
+        }
+    }
+
+    #[inline]
+    fn read(&mut self, key: u32, hung_up: bool) {
+        let Some(conn) = self.conns.get_mut(key as usize) else { return };
+        if self.shared.congestion.any() && conn.session.publishes() {
+            self.again.push(key);
+            return;
+        }
+        if conn.readable(&mut self.tick, &self.shared, hung_up) == More::Maybe {
+            self.again.push(key);
+        }
+        self.settle(key);
+    }
+
+    fn read_again(&mut self) {
+        for key in std::mem::take(&mut self.again) {
+            // Treated as hung up: whether FIN has come in the meantime is not known here.
+            self.read(key, true);
+        }
+    }
+
+    fn drain_inbox(&mut self) {
+        // Handling posts makes posts (a handler's broadcast, a leave's announcement); they
+        // belong to this turn. Bounded, so that two workers can't keep each other from polling.
+        for _ in 0..8 {
+            let mut posts = std::mem::take(&mut self.posts);
+            self.shared.inbox(self.index).drain(&mut posts);
+            let empty = posts.is_empty();
+            for post in posts.drain(..) {
+                self.handle_post(post);
+            }
+            if posts.capacity() > 4096 {
+                posts.shrink_to(4096);
+            }
+            self.posts = posts;
+            self.settle_touched();
+            if empty {
+                break;
+            }
+        }
+    }
+
+    fn handle_post(&mut self, post: Post) {
+        match post {
+            Post::Deliver(room, message) => {
+                self.fanout.deliver(room, &message, &mut self.tick.out);
+            }
+            Post::Adopt(arrival) => self.adopt(*arrival),
+            Post::Enter(id, room) => {
+                if let Some(conn) = find(&mut self.conns, id)
+                    && conn.session.is_in(&room)
+                {
+                    self.fanout.enter(conn, &room);
+                }
+            }
+            Post::Send(id, frame) => {
+                let Some(conn) = find(&mut self.conns, id) else { return };
+                self.touched.push(id.key);
+                conn.post_frame(frame, &mut self.tick.out);
+            }
+            Post::Close(id, code, reason) => {
+                let Some(conn) = find(&mut self.conns, id) else { return };
+                conn.begin_close(&mut self.tick.out, code, &reason);
+                conn.flush_cork(&mut self.tick.out);
+                self.touched.push(id.key);
+            }
+            Post::Terminate(id) => {
+                let Some(conn) = find(&mut self.conns, id) else { return };
+                conn.kill();
+                self.touched.push(id.key);
+            }
+            Post::Shutdown(grace) => {
+                self.end = Some(Instant::now() + grace);
+                let keys: Vec<u32> = self.conns.iter().map(|(key, _)| key as u32).collect();
+                for key in keys {
+                    self.say_goodbye(key);
+                }
+            }
+        }
+    }
+
+    fn say_goodbye(&mut self, key: u32) {
+        let conn = &mut self.conns[key as usize];
+        conn.begin_close(&mut self.tick.out, CloseCode::GOING_AWAY, "the server is shutting down");
+        conn.flush_cork(&mut self.tick.out);
+        self.touched.push(key);
+    }
+
+    fn adopt(&mut self, arrival: Arrival) {
+        let entry = self.conns.vacant_entry();
+        let id = ConnId { key: entry.key() as u32, serial: self.next_serial };
+        self.next_serial = self.next_serial.wrapping_add(1);
+        let now = self.tick.out.coarse;
+        let (mut conn, read_ahead, opening) = Conn::new(arrival, id, now);
+        let both = Interest::READABLE | Interest::WRITABLE;
+        let registered =
+            self.poll.registry().register(conn.transport(), Token(id.key as usize), both);
+        self.tick.out.counters.opened.add(1);
+        if let Err(error) = registered {
+            tracing::warn!(%error, "a connection could not be registered");
+            self.tick.out.counters.closed.add(1);
+            return;
+        }
+        let conn = entry.insert(conn);
+        if self.heartbeat > 0 {
+            self.wheel.insert(id, now + self.heartbeat);
+        }
+        Session::open(conn, opening, &mut self.tick.out, &self.shared);
+        if !read_ahead.is_empty() {
+            conn.ingest(&mut read_ahead.to_vec(), &mut self.tick, &self.shared);
+        }
+        conn.flush_cork(&mut self.tick.out);
+        if self.end.is_some() {
+            self.say_goodbye(id.key);
+        }
+        self.settle(id.key);
+    }
+
+    fn settle_touched(&mut self) {
+        while let Some(key) = self.touched.pop() {
+            self.settle(key);
+        }
+    }
+
+    /// After anything happened to a connection: writes what was posted, leaves what it has
+    /// left, removes it if it is dead.
+    #[inline]
+    fn settle(&mut self, key: u32) {
+        let Some(conn) = self.conns.get_mut(key as usize) else { return };
+        conn.settle(&self.tick.out);
+        if !conn.is_open() {
+            return self.settle_closing(key);
+        }
+        while let Some(room) = self.conns[key as usize].session.take_left() {
+            self.fanout.leave(&mut self.conns, key, Some(room));
+        }
+    }
+
+    #[cold]
+    fn settle_closing(&mut self, key: u32) {
+        let conn = &mut self.conns[key as usize];
+        let phase = conn.phase();
+        if conn.part() {
+            if let Phase::Closing(due) | Phase::Finishing(due) | Phase::Failing(due) = phase {
+                self.wheel.insert(conn.id(), due);
+            }
+            self.fanout.leave(&mut self.conns, key, None);
+            self.conns[key as usize].session.part(self.index, &self.shared);
+        }
+        if !matches!(phase, Phase::Open | Phase::Closing(_)) {
+            Session::close(&mut self.conns[key as usize], &self.tick.out);
+        }
+        if phase == Phase::Dead {
+            let mut conn = self.conns.remove(key as usize);
+            let _ = self.poll.registry().deregister(conn.transport());
+            self.tick.out.counters.closed.add(1);
+        }
+    }
+
+    fn run_timers(&mut self) {
+        let now = self.tick.out.coarse;
+        let mut expired = std::mem::take(&mut self.expired);
+        self.wheel.expire(now, &mut expired);
+        for id in expired.drain(..) {
+            self.handle_timer(id, now);
+        }
+        self.expired = expired;
+    }
+
+    fn handle_timer(&mut self, id: ConnId, now: Coarse) {
+        let Some(conn) = find(&mut self.conns, id) else { return };
+        if let Phase::Closing(due) | Phase::Finishing(due) | Phase::Failing(due) = conn.phase() {
+            if due <= now {
+                conn.kill();
+                self.settle(id.key);
+            } else {
+                self.wheel.insert(id, due);
+            }
+            return;
+        }
+        let silent = now - conn.heard();
+        let due = if silent >= 2 * self.heartbeat && conn.pinged() >= conn.heard() {
+            self.tick.out.counters.heartbeat_timeouts.add(1);
+            conn.kill();
+            self.settle(id.key);
+            return;
+        } else if silent >= self.heartbeat {
+            conn.heartbeat(&mut self.tick.out);
+            now + self.heartbeat
+        } else {
+            conn.heard() + self.heartbeat
+        };
+        self.wheel.insert(id, due);
+        self.settle(id.key);
+    }
+}
+
+fn find(conns: &mut Slab<Conn>, id: ConnId) -> Option<&mut Conn> {
+    conns.get_mut(id.key as usize).filter(|conn| conn.id() == id)
+}
+
+/// The share of its time a worker has lately been busy.
+struct Load {
+    since: Instant,
+    woke: Instant,
+    worked: Duration,
+    busy: f32,
+}
+
+impl Load {
+    const WINDOW: Duration = Duration::from_millis(25);
+
+    fn new(now: Instant) -> Self {
+        Self { since: now, woke: now, worked: Duration::ZERO, busy: 0.0 }
+    }
+
+    /// The worker wakes up.
+    fn work(&mut self, now: Instant) {
+        self.woke = now;
+        let window = now - self.since;
+        if window >= Self::WINDOW {
+            let busy = self.worked.as_secs_f32() / window.as_secs_f32();
+            // Follows a rise at once and a fall slowly; a long sleep counts as such.
+            self.busy = if busy > self.busy || window > 4 * Self::WINDOW {
+                busy
+            } else {
+                self.busy * 0.75 + busy * 0.25
+            };
+            self.since = now;
+            self.worked = Duration::ZERO;
+        }
+    }
+
+    /// The worker is about to sleep.
+    fn rest(&mut self, now: Instant) {
+        self.worked += now - self.woke;
+        self.woke = now;
+    }
+}

@@ -1,0 +1,254 @@
+//! The server to embed: workers, endpoints, and the ways to reach them.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use ::axum::Router;
+use ::axum::body::Body;
+use ::axum::extract::Request;
+use ::axum::response::{IntoResponse, Response};
+use http::header::{self, HeaderValue};
+use http::{Method, StatusCode};
+use throng_engine::{Config, Engine, Message, Space};
+use throng_wire::handshake::server::is_upgrade;
+use tower::ServiceExt;
+
+use crate::endpoint::{Endpoint, Kind};
+use crate::mount::{BadPath, Table};
+use crate::stats::Stats;
+use crate::upgrade::upgrade;
+
+/// A running server: worker threads and the endpoints mounted on it. Cheap to clone; all clones
+/// are the same server.
+///
+/// It has no listener of its own. Its [`routes`](Self::routes) are merged into an axum
+/// application, whose runtime and port it shares.
+#[derive(Clone)]
+pub struct Server {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) engine: Engine,
+    endpoints: Table,
+    /// The universes given out so far.
+    spaces: AtomicU32,
+    pub(crate) refused: Refused,
+}
+
+/// Upgrades refused, by reason.
+#[derive(Default)]
+pub(crate) struct Refused {
+    pub(crate) path: AtomicU64,
+    pub(crate) handshake: AtomicU64,
+    pub(crate) origin: AtomicU64,
+    pub(crate) draining: AtomicU64,
+}
+
+/// Makes a [`Server`].
+#[derive(Default)]
+#[must_use]
+pub struct Builder {
+    config: Config,
+    endpoints: Vec<(String, Endpoint)>,
+}
+
+/// Why a server could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An endpoint's path is not one.
+    #[error(transparent)]
+    Path(#[from] BadPath),
+    /// The worker threads could not be started.
+    #[error("the workers could not be started: {0}")]
+    Workers(#[from] io::Error),
+}
+
+/// The rooms of the typed protocol are one universe, whatever path or listener leads there.
+const ROOMS: Space = Space(0);
+
+impl Builder {
+    /// Worker threads. Default: one for each core.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.config.workers = workers;
+        self
+    }
+
+    /// Silence after which a connection is pinged, and terminated after as much again. Zero
+    /// never pings. Default 25 s.
+    pub fn heartbeat(mut self, heartbeat: Duration) -> Self {
+        self.config.heartbeat = heartbeat;
+        self
+    }
+
+    /// Connections in all; more are answered `429`. Default 1,000,000.
+    pub fn max_connections(mut self, connections: usize) -> Self {
+        self.config.max_connections = connections;
+        self
+    }
+
+    /// Connections from one address; more are answered `429`. Default 1,000,000. Addresses are
+    /// known where the application is served with axum's `ConnectInfo<SocketAddr>`.
+    pub fn max_connections_per_ip(mut self, connections: usize) -> Self {
+        self.config.max_connections_per_ip = connections;
+        self
+    }
+
+    /// Mounts an endpoint for [`Server::routes`].
+    pub fn endpoint(mut self, path: impl Into<String>, endpoint: Endpoint) -> Self {
+        self.endpoints.push((path.into(), endpoint));
+        self
+    }
+
+    /// Starts the workers.
+    ///
+    /// # Errors
+    /// When a path is not one, or threads can't be started.
+    pub fn build(self) -> Result<Server, Error> {
+        let engine = Engine::start(self.config)?;
+        let mut inner = Inner {
+            engine,
+            endpoints: Table::default(),
+            spaces: AtomicU32::new(ROOMS.0 + 1),
+            refused: Refused::default(),
+        };
+        inner.endpoints = inner.table(self.endpoints)?;
+        Ok(Server { inner: Arc::new(inner) })
+    }
+}
+
+impl Server {
+    /// Starts making one.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The endpoints given to the builder, as routes to merge into an application. A request
+    /// there that is not an upgrade is answered `426`.
+    pub fn routes<S: Clone + Send + Sync + 'static>(&self) -> Router<S> {
+        let mut router = Router::new();
+        for path in self.inner.endpoints.routes() {
+            let server = self.clone();
+            let serve = move |request: Request| async move {
+                server.upgrade_by(&server.inner.endpoints, request)
+            };
+            router = router.route(&path, ::axum::routing::any(serve));
+        }
+        router
+    }
+
+    /// A whole application: upgrades go by `table`, and to nowhere else (`404`); everything else
+    /// goes to `pages`, so that `/` can be a page and an endpoint. A plain request for a path
+    /// that only the table knows is answered `426`.
+    ///
+    /// # Errors
+    /// When a path is not one.
+    pub fn gate(
+        &self,
+        table: impl IntoIterator<Item = (String, Endpoint)>,
+        pages: Router,
+    ) -> Result<Router, BadPath> {
+        let table = Arc::new(self.inner.table(table)?);
+        let server = self.clone();
+        let gate = move |request: Request| {
+            let (server, table, pages) = (server.clone(), Arc::clone(&table), pages.clone());
+            async move {
+                if is_upgrade(request.headers()) {
+                    return server.upgrade_by(&table, request);
+                }
+                let get = matches!(*request.method(), Method::GET | Method::HEAD);
+                let endpoint = get && table.find(request.uri().path()).is_some();
+                let response = pages.oneshot(request).await.into_response();
+                if endpoint && response.status() == StatusCode::NOT_FOUND {
+                    return upgrade_required();
+                }
+                response
+            }
+        };
+        Ok(Router::new().fallback(gate))
+    }
+
+    /// Answers one upgrade request with an endpoint, mounted or not: for applications that
+    /// route and decide by themselves. The request must come from axum or hyper unread.
+    ///
+    /// ```
+    /// # use throng::{Endpoint, Server, axum::{Request, Response, StatusCode, IntoResponse}};
+    /// # fn is_known(_: &axum::http::HeaderMap) -> bool { true }
+    /// async fn live(server: Server, endpoint: Endpoint, request: Request) -> Response {
+    ///     if !is_known(request.headers()) {
+    ///         return StatusCode::UNAUTHORIZED.into_response();
+    ///     }
+    ///     server.accept(request, &endpoint)
+    /// }
+    /// ```
+    pub fn accept(&self, request: Request, endpoint: &Endpoint) -> Response {
+        upgrade(self, request, endpoint, ROOMS, None)
+    }
+
+    fn upgrade_by(&self, table: &Table, request: Request) -> Response {
+        let path = request.uri().path().to_owned();
+        match table.find(&path) {
+            Some((mount, room)) => upgrade(self, request, &mount.endpoint, mount.space, room),
+            None => {
+                self.inner.refused.path.fetch_add(1, Ordering::Relaxed);
+                StatusCode::NOT_FOUND.into_response()
+            }
+        }
+    }
+
+    /// Sends a message to every member of a room that handlers have joined.
+    pub fn broadcast<'m>(&self, room: &str, message: impl Into<Message<'m>>) {
+        self.inner.engine.broadcast(room, message);
+    }
+
+    /// What has been counted since the start. Costs a few loads for each worker.
+    pub fn stats(&self) -> Stats {
+        Stats::new(self.inner.engine.stats(), &self.inner.refused)
+    }
+
+    /// Whether [`Server::shutdown`] has begun.
+    pub fn is_draining(&self) -> bool {
+        self.inner.engine.is_ending()
+    }
+
+    /// Ends the server: upgrades are refused with `503`, every connection is closed with `1001`,
+    /// and what has not gone after `grace` is terminated. Returns when all are gone.
+    pub async fn shutdown(&self, grace: Duration) {
+        let server = self.clone();
+        let done = tokio::task::spawn_blocking(move || server.inner.engine.shutdown(grace));
+        if done.await.is_err() {
+            tracing::error!("the shutdown failed");
+        }
+    }
+}
+
+impl Inner {
+    /// Every relay is a universe of its own.
+    fn table(
+        &self,
+        endpoints: impl IntoIterator<Item = (String, Endpoint)>,
+    ) -> Result<Table, BadPath> {
+        let mut table = Table::default();
+        for (path, endpoint) in endpoints {
+            let space = match endpoint.kind {
+                Kind::Rooms(_) => ROOMS,
+                _ => Space(self.spaces.fetch_add(1, Ordering::Relaxed)),
+            };
+            table.mount(path, endpoint, space)?;
+        }
+        Ok(table)
+    }
+}
+
+/// `426` with what to upgrade to (RFC 9110 §15.5.22).
+fn upgrade_required() -> Response {
+    let mut response = Response::new(Body::from("this is a WebSocket endpoint\n"));
+    *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+    let headers = response.headers_mut();
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    response
+}

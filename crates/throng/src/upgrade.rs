@@ -1,0 +1,146 @@
+//! From a request to a connection on a worker: everything decided before the 101, and the
+//! hand-off behind it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ::axum::body::Body;
+use ::axum::extract::{ConnectInfo, Request};
+use ::axum::response::{IntoResponse, Response};
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{StatusCode, Uri};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use throng_engine::{Engine, Handover, Opening, Space, Visitor};
+use throng_wire::handshake::server::{ServerOptions, accept};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::endpoint::{Endpoint, Kind};
+use crate::server::Server;
+
+/// Answers an upgrade request: `101` and a connection, or a refusal, for which nothing is kept.
+///
+/// In order: draining (`503`), handshake (`400`, `405`, `426`), origin (`403`), the handler's
+/// own decision, the caps (`429`).
+pub(crate) fn upgrade(
+    server: &Server,
+    request: Request,
+    endpoint: &Endpoint,
+    space: Space,
+    room: Option<&str>,
+) -> Response {
+    let refused = &server.inner.refused;
+    if server.is_draining() {
+        return refuse(&refused.draining, retry_later(StatusCode::SERVICE_UNAVAILABLE));
+    }
+    let (mut parts, _body) = request.into_parts();
+    let subprotocols: Vec<&str> = endpoint.subprotocols.iter().map(String::as_str).collect();
+    let options =
+        ServerOptions { subprotocols: &subprotocols, deflate: endpoint.policy.deflate.as_ref() };
+    let accepted = match accept(&parts.method, parts.version, &parts.headers, &options) {
+        Ok(accepted) => accepted,
+        Err(refusal) => {
+            let response = refusal.response().map(|()| Body::from(format!("{refusal}\n")));
+            return refuse(&refused.handshake, response);
+        }
+    };
+    if !endpoint.origins.allow(&parts.headers) {
+        return refuse(&refused.origin, StatusCode::FORBIDDEN.into_response());
+    }
+    let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
+        let text = "this connection cannot be upgraded\n";
+        return refuse(&refused.handshake, (StatusCode::UPGRADE_REQUIRED, text).into_response());
+    };
+    let opening = match open(endpoint, space, room, &parts) {
+        Ok(opening) => opening,
+        Err(response) => return response,
+    };
+    let ip = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
+    let permit = match server.inner.engine.admission().admit(ip) {
+        Ok(permit) => permit,
+        Err(_) => return retry_later(StatusCode::TOO_MANY_REQUESTS),
+    };
+    let handover = Handover {
+        read_ahead: Default::default(),
+        opening,
+        policy: Arc::clone(&endpoint.policy),
+        deflate: accepted.deflate,
+        permit: Some(permit),
+    };
+    let server = server.clone();
+    tokio::spawn(async move {
+        // An error: the client went away before the 101 was written.
+        if let Ok(upgraded) = on_upgrade.await
+            && let Err(error) = hand_over(&server.inner.engine, upgraded, handover).await
+        {
+            tracing::warn!(%error, "a connection could not be handed to a worker");
+        }
+    });
+    accepted.response.map(|()| Body::empty())
+}
+
+fn open(
+    endpoint: &Endpoint,
+    space: Space,
+    room: Option<&str>,
+    parts: &Parts,
+) -> Result<Opening, Response> {
+    Ok(match &endpoint.kind {
+        Kind::Echo => Opening::Echo,
+        Kind::Relay(default) => Opening::Relay(space, room.unwrap_or(default).into()),
+        Kind::Rooms(default) => {
+            let visitor = Visitor { name: query_value(&parts.uri, "name") };
+            Opening::Rooms(space, room.unwrap_or(default).into(), visitor)
+        }
+        Kind::Handler(decide) => Opening::Handler(decide(parts)?),
+    })
+}
+
+/// Takes the socket out of hyper. What is not a plain TCP socket stays here, and its bytes are
+/// pumped through a socket pair.
+async fn hand_over(engine: &Engine, upgraded: Upgraded, mut handover: Handover) -> io::Result<()> {
+    // hyper's own server and hyper-util's (axum::serve) wrap differently.
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => {
+            handover.read_ahead = parts.read_buf;
+            return engine.adopt(parts.io.into_inner().into_std()?, handover);
+        }
+        Err(upgraded) => upgraded,
+    };
+    use hyper_util::server::conn::auto::upgrade::downcast;
+    match downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => {
+            handover.read_ahead = parts.read_buf;
+            engine.adopt(parts.io.into_inner().into_std()?, handover)
+        }
+        Err(upgraded) => {
+            let (near, mut far) = UnixStream::pair()?;
+            engine.adopt_pair(near.into_std()?, handover)?;
+            // Ends with either side; an error is an end, too.
+            let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(upgraded), &mut far).await;
+            Ok(())
+        }
+    }
+}
+
+/// A value of the query, decoded as forms are.
+fn query_value(uri: &Uri, name: &str) -> Option<String> {
+    let query = uri.query()?;
+    form_urlencoded::parse(query.as_bytes())
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
+}
+
+fn refuse(counter: &AtomicU64, response: Response) -> Response {
+    counter.fetch_add(1, Ordering::Relaxed);
+    response
+}
+
+fn retry_later(status: StatusCode) -> Response {
+    let mut response = status.into_response();
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response
+}
