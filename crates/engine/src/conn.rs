@@ -209,44 +209,52 @@ impl Conn {
 
 /// Input.
 impl Conn {
-    /// Reads what is there and handles it; answers leave in one write.
+    /// Reads once and handles what came; answers leave in one write. One read, so that nobody
+    /// keeps the worker from the others.
     ///
-    /// `hung_up`: the event said that the peer has sent FIN, so that a short read is not the end.
+    /// `hung_up`: the peer may have sent FIN behind what is read, so that a short read is not
+    /// the end.
     pub(crate) fn readable(&mut self, tick: &mut Tick, shared: &Shared, hung_up: bool) -> More {
         if self.reading == Reading::Paused {
             return More::No;
         }
         let mut buffer = std::mem::take(&mut tick.read);
-        let more = loop {
+        let read = loop {
             match self.transport.read(&mut buffer) {
-                Ok(0) => {
-                    self.phase = Phase::Dead;
-                    break More::No;
-                }
-                Ok(read) => {
-                    self.heard = tick.out.coarse;
-                    tick.out.counters.bytes_in.add(read as u64);
-                    self.ingest(&mut buffer[..read], tick, shared);
-                    if self.phase == Phase::Dead || self.reading == Reading::Paused {
-                        break More::No;
-                    }
-                    if read == buffer.len() {
-                        break More::Maybe; // others first
-                    }
-                    if !hung_up {
-                        break More::No;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break More::No,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => {
-                    self.phase = Phase::Dead;
-                    break More::No;
+                read => break read,
+            }
+        };
+        let more = match read {
+            Ok(0) => {
+                self.phase = Phase::Dead;
+                More::No
+            }
+            Ok(read) => {
+                self.heard = tick.out.coarse;
+                tick.out.counters.bytes_in.add(read as u64);
+                self.ingest(&mut buffer[..read], tick, shared);
+                let more = read == buffer.len() || hung_up;
+                if more && self.phase != Phase::Dead && self.reading == Reading::On {
+                    More::Maybe
+                } else {
+                    More::No
                 }
+            }
+            Err(error) => {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    self.phase = Phase::Dead;
+                }
+                More::No
             }
         };
         tick.read = buffer;
         more
+    }
+
+    /// It is not read from for reasons of ours, which must not count as its silence.
+    pub(crate) fn excuse(&mut self, now: Coarse) {
+        self.heard = now;
     }
 
     /// Handles bytes from the peer, unmasking them in place.
@@ -505,12 +513,15 @@ impl Conn {
         if !self.is_open() {
             return;
         }
-        if self.buffered() > self.policy.outbox {
-            return self.too_slow(1, out);
+        let is_control = frame.first().is_some_and(|first| first & 0x08 != 0);
+        if !is_control {
+            if self.buffered() > self.policy.outbox {
+                return self.too_slow(1, out);
+            }
+            out.counters.messages_out.add(1);
         }
         self.posted |= self.outbox.is_none();
         out.counters.bytes_out.add(frame.len() as u64);
-        out.counters.messages_out.add(1);
         self.enqueue(frame);
     }
 
@@ -558,9 +569,20 @@ impl Conn {
 
     /// Starts the closing handshake, unless it has begun. `reason` is cut to 123 bytes.
     pub(crate) fn begin_close(&mut self, out: &mut Out, code: CloseCode, reason: &str) {
+        self.begin_close_within(out, code, reason, CLOSE_PATIENCE);
+    }
+
+    /// The same with a patience of its own for the peer's answer.
+    pub(crate) fn begin_close_within(
+        &mut self,
+        out: &mut Out,
+        code: CloseCode,
+        reason: &str,
+        patience: Coarse,
+    ) {
         if self.is_open() {
             encode_close_cut(&mut out.cork, Some(code), reason);
-            self.phase = Phase::Closing(out.coarse + CLOSE_PATIENCE);
+            self.phase = Phase::Closing(out.coarse + patience);
         }
     }
 

@@ -129,10 +129,17 @@ impl Fanout {
         }
     }
 
-    /// Appends a message to what waits for the members of a room.
+    /// Appends a message to what waits for the members of a room. Names the room when that has
+    /// become so much that it is to be written at once.
     #[inline]
-    pub(crate) fn deliver(&mut self, room: RoomId, message: &Prepared, out: &mut Out) {
-        let Some(&key) = self.index.get(&room) else { return };
+    #[must_use]
+    pub(crate) fn deliver(
+        &mut self,
+        room: RoomId,
+        message: &Prepared,
+        out: &mut Out,
+    ) -> Option<u32> {
+        let &key = self.index.get(&room)?;
         let local = &mut self.rooms[key as usize];
         if !local.waiting {
             local.waiting = true;
@@ -145,6 +152,21 @@ impl Fanout {
         }
         local.plain.extend_from_slice(frame);
         local.frames += 1;
+        (local.plain.len() >= MAX_BATCH).then_some(key)
+    }
+
+    /// Writes a room before the turn ends.
+    #[cold]
+    pub(crate) fn flush_full(
+        &mut self,
+        key: u32,
+        conns: &mut Slab<Conn>,
+        out: &mut Out,
+        touched: &mut Vec<u32>,
+    ) {
+        self.dirty.retain(|room| *room != key);
+        self.held.retain(|room| *room != key);
+        self.flush_room(key, conns, out, touched);
     }
 
     /// Writes what waits, or holds it as the rooms' [`Flush`] says. Connections that turned out
@@ -199,7 +221,7 @@ impl Fanout {
         let frames = u64::from(std::mem::take(&mut local.frames));
         let plain = std::mem::take(&mut local.plain).freeze();
         let deflated = local.deflated.take().map(BytesMut::freeze);
-        let mut bytes_out = 0;
+        let (mut bytes_out, mut receivers) = (0, 0);
         for member in &mut local.members {
             let conn = &mut conns[member.conn as usize];
             let (batch, from) = match &deflated {
@@ -208,11 +230,12 @@ impl Fanout {
             };
             member.from_plain = 0;
             member.from_deflated = 0;
-            if !conn.is_open() {
+            let slice = &batch[from as usize..];
+            if !conn.is_open() || slice.is_empty() {
                 continue;
             }
-            let slice = &batch[from as usize..];
             bytes_out += slice.len() as u64;
+            receivers += 1;
             match conn.write_now(slice) {
                 Ok(written) if written == slice.len() => {}
                 Ok(written) => {
@@ -226,7 +249,7 @@ impl Fanout {
             }
         }
         out.counters.bytes_out.add(bytes_out);
-        out.counters.messages_out.add(frames * local.members.len() as u64);
+        out.counters.messages_out.add(frames * receivers);
         out.counters.flushes.add(1);
         self.recycle(plain);
     }
@@ -250,8 +273,7 @@ impl LocalRoom {
     fn due(&self, busy: f32) -> Option<Instant> {
         let last = self.last_flush?;
         let interval = self.policy.flush.interval(busy);
-        // A slow reader elsewhere must not make the batch grow without bound either.
-        (!interval.is_zero() && self.plain.len() < MAX_HELD).then(|| last + interval)
+        (!interval.is_zero()).then(|| last + interval)
     }
 
     fn append_deflated(&mut self, message: &Prepared, out: &mut Out) {
@@ -271,8 +293,9 @@ impl LocalRoom {
     }
 }
 
-/// A batch is written at the latest when it has this many bytes.
-const MAX_HELD: usize = 64 << 10;
+/// A batch is written at the latest when it has this many bytes: more at once would only overrun
+/// the receivers.
+const MAX_BATCH: usize = 64 << 10;
 
 /// A member that did not take everything at once.
 #[cold]

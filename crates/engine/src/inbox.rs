@@ -45,6 +45,7 @@ struct Inner {
     bytes: usize,
     asleep: bool,
     congested: bool,
+    closed: bool,
 }
 
 /// How many inboxes are over [`HIGH_WATER`]. While there is one, workers read no more messages
@@ -60,11 +61,14 @@ impl Congestion {
 
 /// 32 MiB of frames may wait for one worker before publishers are held back.
 const HIGH_WATER: usize = 32 << 20;
-const POST_COST: usize = 64;
+/// What a post costs beside its frame: its place in the queue, and the bookkeeping of a frame that
+/// is shared.
+const POST_COST: usize = 192;
 
 impl Inbox {
     pub(crate) fn new(waker: Waker, congestion: Arc<Congestion>) -> Self {
-        let inner = Inner { posts: Vec::new(), bytes: 0, asleep: false, congested: false };
+        let inner =
+            Inner { posts: Vec::new(), bytes: 0, asleep: false, congested: false, closed: false };
         Self { inner: Mutex::new(inner), waker, congestion }
     }
 
@@ -76,6 +80,9 @@ impl Inbox {
             _ => POST_COST,
         };
         let mut inner = self.lock();
+        if inner.closed {
+            return;
+        }
         inner.posts.push(post);
         inner.bytes += cost;
         if inner.bytes > HIGH_WATER && !inner.congested {
@@ -99,6 +106,18 @@ impl Inbox {
         if std::mem::take(&mut inner.congested) {
             self.congestion.0.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// The worker has ended: what waits and what is still pushed is dropped.
+    pub(crate) fn close(&self) {
+        let mut inner = self.lock();
+        inner.closed = true;
+        if std::mem::take(&mut inner.congested) {
+            self.congestion.0.fetch_sub(1, Ordering::Relaxed);
+        }
+        let posts = std::mem::take(&mut inner.posts);
+        drop(inner);
+        drop(posts);
     }
 
     /// Announces that the worker is about to sleep; `false` when something already waits.

@@ -82,10 +82,17 @@ impl Flush {
 
 /// The close code for a reader beyond its outbox; a client resumes and catches up
 /// (`docs/protocol.md` §6).
-pub(crate) const TOO_SLOW: CloseCode = match CloseCode::new(4508) {
-    Some(code) => code,
-    None => CloseCode::INTERNAL, // not reached: 4508 may travel
-};
+pub(crate) const TOO_SLOW: CloseCode = code(4508);
+
+/// The close code for a peer from which nothing came back after a ping.
+pub(crate) const HEARTBEAT: CloseCode = code(4408);
+
+const fn code(code: u16) -> CloseCode {
+    match CloseCode::new(code) {
+        Some(code) => code,
+        None => CloseCode::INTERNAL, // not reached: all that are asked for may travel
+    }
+}
 
 #[cfg(test)]
 mod tests {

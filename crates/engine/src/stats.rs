@@ -39,13 +39,14 @@ counters! {
     closed,
     /// Data messages received.
     messages_in,
-    /// Data messages handed to sockets, one for each receiver.
+    /// Data messages written to sockets or queued for them, one for each receiver. What a room
+    /// drops for a slow reader is in here, too.
     messages_out,
     /// Bytes read from sockets.
     bytes_in,
     /// Bytes written to sockets or queued for them.
     bytes_out,
-    /// Connections failed for breaking the protocol (`1002`, `1003`, `1007`, `1008`, `1009`).
+    /// Connections failed for breaking the protocol (`1002`, `1007`, `1008`, `1009`).
     protocol_errors,
     /// Connections closed because they read too slowly.
     slow_disconnects,

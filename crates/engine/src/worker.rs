@@ -16,6 +16,7 @@ use crate::conn::{Arrival, Conn, More, Phase};
 use crate::engine::Shared;
 use crate::fanout::Fanout;
 use crate::inbox::Post;
+use crate::policy::HEARTBEAT;
 use crate::session::Session;
 use crate::stats::Counters;
 use crate::tick::Tick;
@@ -113,6 +114,7 @@ impl Worker {
             );
             self.settle_touched();
         }
+        self.shared.inbox(self.index).close();
     }
 
     /// How long the next poll may wait. `None`: until something happens.
@@ -165,6 +167,7 @@ impl Worker {
     fn read(&mut self, key: u32, hung_up: bool) {
         let Some(conn) = self.conns.get_mut(key as usize) else { return };
         if self.shared.congestion.any() && conn.session.publishes() {
+            conn.excuse(self.tick.out.coarse);
             self.again.push(key);
             return;
         }
@@ -205,7 +208,10 @@ impl Worker {
     fn handle_post(&mut self, post: Post) {
         match post {
             Post::Deliver(room, message) => {
-                self.fanout.deliver(room, &message, &mut self.tick.out);
+                if let Some(full) = self.fanout.deliver(room, &message, &mut self.tick.out) {
+                    let Self { fanout, conns, tick, touched, .. } = self;
+                    fanout.flush_full(full, conns, &mut tick.out, touched);
+                }
             }
             Post::Adopt(arrival) => self.adopt(*arrival),
             Post::Enter(id, room) => {
@@ -232,18 +238,22 @@ impl Worker {
                 self.touched.push(id.key);
             }
             Post::Shutdown(grace) => {
-                self.end = Some(Instant::now() + grace);
+                let end = Instant::now() + grace;
+                self.end = Some(end);
                 let keys: Vec<u32> = self.conns.iter().map(|(key, _)| key as u32).collect();
                 for key in keys {
-                    self.say_goodbye(key);
+                    self.say_goodbye(key, end);
                 }
             }
         }
     }
 
-    fn say_goodbye(&mut self, key: u32) {
+    fn say_goodbye(&mut self, key: u32, end: Instant) {
+        const WHY: &str = "the server is shutting down";
+        let patience = Wheel::steps(end.saturating_duration_since(Instant::now()));
         let conn = &mut self.conns[key as usize];
-        conn.begin_close(&mut self.tick.out, CloseCode::GOING_AWAY, "the server is shutting down");
+        let out = &mut self.tick.out;
+        conn.begin_close_within(out, CloseCode::GOING_AWAY, WHY, patience);
         conn.flush_cork(&mut self.tick.out);
         self.touched.push(key);
     }
@@ -272,8 +282,8 @@ impl Worker {
             conn.ingest(&mut read_ahead.to_vec(), &mut self.tick, &self.shared);
         }
         conn.flush_cork(&mut self.tick.out);
-        if self.end.is_some() {
-            self.say_goodbye(id.key);
+        if let Some(end) = self.end {
+            self.say_goodbye(id.key, end);
         }
         self.settle(id.key);
     }
@@ -343,6 +353,9 @@ impl Worker {
         let silent = now - conn.heard();
         let due = if silent >= 2 * self.heartbeat && conn.pinged() >= conn.heard() {
             self.tick.out.counters.heartbeat_timeouts.add(1);
+            // Most likely nobody hears it.
+            conn.begin_close(&mut self.tick.out, HEARTBEAT, "nothing came back after a ping");
+            conn.flush_cork(&mut self.tick.out);
             conn.kill();
             self.settle(id.key);
             return;

@@ -1,9 +1,10 @@
 //! What is served at a path.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use http::request::Parts;
-use throng_engine::{Flush, Handler, Policy, SlowPolicy};
+use throng_engine::{Flush, Handler, Policy, SlowPolicy, Space};
 use throng_wire::DeflateOptions;
 
 use crate::axum::Response;
@@ -27,6 +28,8 @@ pub struct Endpoint {
     pub(crate) policy: Arc<Policy>,
     pub(crate) origins: Origins,
     pub(crate) subprotocols: Vec<String>,
+    /// The universe its rooms are in.
+    pub(crate) space: Space,
 }
 
 #[derive(Clone)]
@@ -36,6 +39,9 @@ pub(crate) enum Kind {
     Echo,
     Handler(Arc<Decide>),
 }
+
+/// The rooms of the typed protocol are one universe, whatever path or listener leads there.
+const ROOMS: Space = Space(0);
 
 /// Looks at a request and gives the handler of the connection, or the answer that refuses it.
 pub(crate) type Decide = dyn Fn(&Parts) -> Result<Box<dyn Handler>, Response> + Send + Sync;
@@ -49,6 +55,9 @@ impl Endpoint {
 
     /// Passes every message on verbatim to all members of `room`, the sender included, or of
     /// the room named in the path.
+    ///
+    /// Every relay is a universe of its own: its rooms have nothing to do with those of the same
+    /// name elsewhere. Clones of an endpoint are the same relay.
     pub fn relay(room: impl Into<String>) -> Self {
         Self::new(Kind::Relay(room.into()), 1 << 20).origins(Origins::Any)
     }
@@ -85,8 +94,19 @@ impl Endpoint {
     }
 
     fn new(kind: Kind, max_message: usize) -> Self {
-        Self { kind, policy: Arc::default(), origins: Origins::SameHost, subprotocols: Vec::new() }
-            .max_message(max_message)
+        static NEXT: AtomicU32 = AtomicU32::new(ROOMS.0 + 1);
+        let space = match kind {
+            Kind::Rooms(_) => ROOMS,
+            _ => Space(NEXT.fetch_add(1, Ordering::Relaxed)),
+        };
+        Self {
+            kind,
+            policy: Arc::default(),
+            origins: Origins::SameHost,
+            subprotocols: Vec::new(),
+            space,
+        }
+        .max_message(max_message)
     }
 
     /// Largest message in bytes, after inflating; beyond it the connection fails with `1009`.

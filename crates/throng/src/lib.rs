@@ -44,6 +44,7 @@ pub use server::{Builder, Error, Server};
 pub use stats::Stats;
 pub use throng_engine::{Flush, Handle, Handler, Message, Peer, SlowPolicy};
 pub use throng_wire::{CloseCode, DeflateOptions, Kind, ProtocolError, ReasonTooLong};
+pub use upgrade::Subprotocol;
 
 /// The types of axum that appear in signatures here.
 pub mod axum {

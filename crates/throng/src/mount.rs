@@ -1,6 +1,5 @@
 //! Which endpoint is at which path.
 
-use throng_engine::Space;
 use throng_protocol::names;
 
 use crate::endpoint::{Endpoint, Kind};
@@ -13,9 +12,7 @@ pub(crate) struct Table(Vec<Mount>);
 #[derive(Clone)]
 pub(crate) struct Mount {
     path: String,
-    pub(crate) endpoint: std::sync::Arc<Endpoint>,
-    /// The universe its rooms are in.
-    pub(crate) space: Space,
+    pub(crate) endpoint: Endpoint,
 }
 
 /// A path an endpoint can't be mounted at.
@@ -24,18 +21,19 @@ pub(crate) struct Mount {
 pub struct BadPath(pub String);
 
 impl Table {
-    pub(crate) fn mount(
-        &mut self,
-        path: String,
-        endpoint: Endpoint,
-        space: Space,
-    ) -> Result<(), BadPath> {
-        if !path.starts_with('/') || path.contains(['{', '}', '?', '#']) {
-            return Err(BadPath(path));
+    /// Of several endpoints for one path the last counts.
+    pub(crate) fn new(
+        endpoints: impl IntoIterator<Item = (String, Endpoint)>,
+    ) -> Result<Self, BadPath> {
+        let mut mounts: Vec<Mount> = Vec::new();
+        for (path, endpoint) in endpoints {
+            if !path.starts_with('/') || path.contains(['{', '}', '?', '#']) {
+                return Err(BadPath(path));
+            }
+            mounts.retain(|mount| mount.path != path);
+            mounts.push(Mount { path, endpoint });
         }
-        self.0.retain(|mount| mount.path != path);
-        self.0.push(Mount { path, endpoint: std::sync::Arc::new(endpoint), space });
-        Ok(())
+        Ok(Self(mounts))
     }
 
     /// The paths, as axum writes them.
@@ -70,16 +68,13 @@ mod tests {
     use super::*;
 
     fn table() -> Table {
-        let mut table = Table::default();
-        for (path, endpoint) in [
+        let endpoints = [
             ("/", Endpoint::rooms("lobby")),
             ("/ws", Endpoint::rooms("lobby")),
             ("/relay", Endpoint::relay("lobby")),
             ("/echo", Endpoint::echo()),
-        ] {
-            table.mount(path.into(), endpoint, Space(0)).unwrap();
-        }
-        table
+        ];
+        Table::new(endpoints.map(|(path, endpoint)| (path.to_owned(), endpoint))).unwrap()
     }
 
     #[test]
@@ -99,8 +94,8 @@ mod tests {
     #[test]
     fn bad_paths_are_refused() {
         for path in ["ws", "", "/ws/{room}", "/a?b"] {
-            let mounted = Table::default().mount(path.into(), Endpoint::echo(), Space(0));
-            assert_eq!(mounted, Err(BadPath(path.into())));
+            let mounted = Table::new([(path.to_owned(), Endpoint::echo())]);
+            assert_eq!(mounted.err(), Some(BadPath(path.into())));
         }
     }
 }

@@ -2,20 +2,20 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::axum::Router;
 use ::axum::body::Body;
 use ::axum::extract::Request;
 use ::axum::response::{IntoResponse, Response};
+use http::StatusCode;
 use http::header::{self, HeaderValue};
-use http::{Method, StatusCode};
-use throng_engine::{Config, Engine, Message, Space};
+use throng_engine::{Config, Engine, Message};
 use throng_wire::handshake::server::is_upgrade;
 use tower::ServiceExt;
 
-use crate::endpoint::{Endpoint, Kind};
+use crate::endpoint::Endpoint;
 use crate::mount::{BadPath, Table};
 use crate::stats::Stats;
 use crate::upgrade::upgrade;
@@ -33,8 +33,6 @@ pub struct Server {
 pub(crate) struct Inner {
     pub(crate) engine: Engine,
     endpoints: Table,
-    /// The universes given out so far.
-    spaces: AtomicU32,
     pub(crate) refused: Refused,
 }
 
@@ -66,9 +64,6 @@ pub enum Error {
     #[error("the workers could not be started: {0}")]
     Workers(#[from] io::Error),
 }
-
-/// The rooms of the typed protocol are one universe, whatever path or listener leads there.
-const ROOMS: Space = Space(0);
 
 impl Builder {
     /// Worker threads. Default: one for each core.
@@ -108,14 +103,9 @@ impl Builder {
     /// # Errors
     /// When a path is not one, or threads can't be started.
     pub fn build(self) -> Result<Server, Error> {
+        let endpoints = Table::new(self.endpoints)?;
         let engine = Engine::start(self.config)?;
-        let mut inner = Inner {
-            engine,
-            endpoints: Table::default(),
-            spaces: AtomicU32::new(ROOMS.0 + 1),
-            refused: Refused::default(),
-        };
-        inner.endpoints = inner.table(self.endpoints)?;
+        let inner = Inner { engine, endpoints, refused: Refused::default() };
         Ok(Server { inner: Arc::new(inner) })
     }
 }
@@ -151,7 +141,7 @@ impl Server {
         table: impl IntoIterator<Item = (String, Endpoint)>,
         pages: Router,
     ) -> Result<Router, BadPath> {
-        let table = Arc::new(self.inner.table(table)?);
+        let table = Arc::new(Table::new(table)?);
         let server = self.clone();
         let gate = move |request: Request| {
             let (server, table, pages) = (server.clone(), Arc::clone(&table), pages.clone());
@@ -159,8 +149,7 @@ impl Server {
                 if is_upgrade(request.headers()) {
                     return server.upgrade_by(&table, request);
                 }
-                let get = matches!(*request.method(), Method::GET | Method::HEAD);
-                let endpoint = get && table.find(request.uri().path()).is_some();
+                let endpoint = table.find(request.uri().path()).is_some();
                 let response = pages.oneshot(request).await.into_response();
                 if endpoint && response.status() == StatusCode::NOT_FOUND {
                     return upgrade_required();
@@ -185,13 +174,13 @@ impl Server {
     /// }
     /// ```
     pub fn accept(&self, request: Request, endpoint: &Endpoint) -> Response {
-        upgrade(self, request, endpoint, ROOMS, None)
+        upgrade(self, request, endpoint, None)
     }
 
     fn upgrade_by(&self, table: &Table, request: Request) -> Response {
         let path = request.uri().path().to_owned();
         match table.find(&path) {
-            Some((mount, room)) => upgrade(self, request, &mount.endpoint, mount.space, room),
+            Some((mount, room)) => upgrade(self, request, &mount.endpoint, room),
             None => {
                 self.inner.refused.path.fetch_add(1, Ordering::Relaxed);
                 StatusCode::NOT_FOUND.into_response()
@@ -222,24 +211,6 @@ impl Server {
         if done.await.is_err() {
             tracing::error!("the shutdown failed");
         }
-    }
-}
-
-impl Inner {
-    /// Every relay is a universe of its own.
-    fn table(
-        &self,
-        endpoints: impl IntoIterator<Item = (String, Endpoint)>,
-    ) -> Result<Table, BadPath> {
-        let mut table = Table::default();
-        for (path, endpoint) in endpoints {
-            let space = match endpoint.kind {
-                Kind::Rooms(_) => ROOMS,
-                _ => Space(self.spaces.fetch_add(1, Ordering::Relaxed)),
-            };
-            table.mount(path, endpoint, space)?;
-        }
-        Ok(table)
     }
 }
 

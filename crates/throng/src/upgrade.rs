@@ -14,12 +14,16 @@ use http::request::Parts;
 use http::{StatusCode, Uri};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use throng_engine::{Engine, Handover, Opening, Space, Visitor};
+use throng_engine::{Engine, Handover, Opening, Visitor};
 use throng_wire::handshake::server::{ServerOptions, accept};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::endpoint::{Endpoint, Kind};
 use crate::server::Server;
+
+/// The subprotocol that was agreed, in the extensions of the request that a handler is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subprotocol(pub String);
 
 /// Answers an upgrade request: `101` and a connection, or a refusal, for which nothing is kept.
 ///
@@ -29,7 +33,6 @@ pub(crate) fn upgrade(
     server: &Server,
     request: Request,
     endpoint: &Endpoint,
-    space: Space,
     room: Option<&str>,
 ) -> Response {
     let refused = &server.inner.refused;
@@ -54,7 +57,10 @@ pub(crate) fn upgrade(
         let text = "this connection cannot be upgraded\n";
         return refuse(&refused.handshake, (StatusCode::UPGRADE_REQUIRED, text).into_response());
     };
-    let opening = match open(endpoint, space, room, &parts) {
+    if let Some(agreed) = accepted.subprotocol {
+        parts.extensions.insert(Subprotocol(agreed));
+    }
+    let opening = match open(endpoint, room, &parts) {
         Ok(opening) => opening,
         Err(response) => return response,
     };
@@ -82,12 +88,8 @@ pub(crate) fn upgrade(
     accepted.response.map(|()| Body::empty())
 }
 
-fn open(
-    endpoint: &Endpoint,
-    space: Space,
-    room: Option<&str>,
-    parts: &Parts,
-) -> Result<Opening, Response> {
+fn open(endpoint: &Endpoint, room: Option<&str>, parts: &Parts) -> Result<Opening, Response> {
+    let space = endpoint.space;
     Ok(match &endpoint.kind {
         Kind::Echo => Opening::Echo,
         Kind::Relay(default) => Opening::Relay(space, room.unwrap_or(default).into()),
