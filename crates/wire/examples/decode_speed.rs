@@ -29,6 +29,10 @@ fn main() {
             encode(out, OpCode::Text, text.as_bytes(), Some([1, 2, 3, 4]));
         });
     }
+    // Longer than a read, so gathered from two.
+    row("binary 100 KB", 100_000, None, |out| {
+        encode(out, OpCode::Binary, &[0xa5; 100_000], Some([1, 2, 3, 4]));
+    });
     row("ping 16 B", 16, None, |out| encode(out, OpCode::Ping, &[7; 16], Some([1, 2, 3, 4])));
     for (takeover, name) in [(false, "deflated text 2048 B"), (true, "the same, with history")] {
         let deflate = Deflate {
@@ -50,7 +54,7 @@ fn main() {
 /// Times frames that `frame` appends, and prints it. `len` is the payload's length.
 fn row(name: &str, len: usize, deflate: Option<Deflate>, frame: impl Fn(&mut Vec<u8>)) {
     let (mut source, mut frames) = (Vec::new(), 0_u32);
-    while source.len() < 64 << 10 {
+    while frames == 0 || source.len() + source.len() / frames as usize <= READ {
         frame(&mut source);
         frames += 1;
     }
@@ -67,17 +71,20 @@ fn row(name: &str, len: usize, deflate: Option<Deflate>, frame: impl Fn(&mut Vec
 
         let start = Instant::now();
         buffer.copy_from_slice(black_box(&source));
-        let (mut rest, mut seen) = (&mut buffer[..], 0);
-        while !rest.is_empty() {
-            let chunk = rest;
-            let step = decoder.next(&limits, chunk, &mut scratch).expect("it was encoded here");
-            match step.event {
-                Some(Event::Message { payload, .. }) => seen += black_box(payload).len(),
-                Some(Event::Ping(payload)) => seen += black_box(payload).len(),
-                _ => {}
+        let mut seen = 0;
+        for chunk in buffer.chunks_mut(READ) {
+            let mut at = 0;
+            while at < chunk.len() {
+                let step = decoder
+                    .next(&limits, &mut chunk[at..], &mut scratch)
+                    .expect("it was encoded here");
+                at += step.consumed;
+                match step.event {
+                    Some(Event::Message { payload, .. }) => seen += black_box(payload).len(),
+                    Some(Event::Ping(payload)) => seen += black_box(payload).len(),
+                    _ => {}
+                }
             }
-            let consumed = step.consumed;
-            rest = &mut chunk[consumed..];
         }
         both = both.min(start.elapsed());
         assert_eq!(seen, len * frames as usize);
@@ -85,3 +92,6 @@ fn row(name: &str, len: usize, deflate: Option<Deflate>, frame: impl Fn(&mut Vec
     let nanos = both.saturating_sub(copying).as_nanos() as f64 / f64::from(frames);
     println!("{name:<34} {nanos:>10.1} {:>10.2}", len as f64 / nanos);
 }
+
+/// What a server reads at once.
+const READ: usize = 64 << 10;

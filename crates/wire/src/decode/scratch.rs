@@ -44,6 +44,7 @@ impl Scratch {
         unfinished.get_or_insert_with(|| self.spare.take().unwrap_or_default())
     }
 
+    /// Nothing of one connection is to reach another, so it is emptied, whatever is in it.
     pub(super) fn take_back(&mut self, mut unfinished: Box<Unfinished>) {
         unfinished.clear();
         self.spare = Some(unfinished);

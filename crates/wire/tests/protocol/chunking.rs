@@ -1,9 +1,11 @@
 //! Whatever is sent arrives, however it is cut on the way; and nothing that arrives can do harm.
 
+use std::mem::swap;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
 use throng_wire::frame::{Kind, OpCode, Role, apply_mask, header};
-use throng_wire::{Deflate, Deflater, Limits};
+use throng_wire::{Deflate, Deflater, Limits, Scratch};
 
 use crate::peer::{Receiver, Seen};
 
@@ -160,6 +162,34 @@ proptest! {
         }
         prop_assert!(receiver.decoder.is_idle());
         prop_assert_eq!(receiver.seen, want);
+    }
+
+    #[test]
+    fn connections_that_share_a_scratch_do_not_meet(
+        connections in vec((connection(), vec(sent(), 1..4)), 2..4),
+        lengths in vec(1_usize..400, 1..20),
+    ) {
+        let mut scratch = Scratch::new();
+        let mut peers: Vec<_> = connections
+            .iter()
+            .map(|(connection, messages)| {
+                let (bytes, want) = connection.send(messages);
+                (connection.receiver(), bytes, want)
+            })
+            .collect();
+        let mut lengths = lengths.into_iter().cycle();
+        while peers.iter().any(|(_, bytes, _)| !bytes.is_empty()) {
+            for (receiver, bytes, _) in &mut peers {
+                let len = lengths.next().unwrap_or(1) * (1 + bytes.len() / 5000);
+                let chunk: Vec<u8> = bytes.drain(..len.min(bytes.len())).collect();
+                swap(&mut receiver.scratch, &mut scratch);
+                receiver.receive(&chunk).unwrap();
+                swap(&mut receiver.scratch, &mut scratch);
+            }
+        }
+        for (receiver, _, want) in peers {
+            prop_assert_eq!(receiver.seen, want);
+        }
     }
 
     #[test]

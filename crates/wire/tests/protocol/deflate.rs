@@ -51,6 +51,11 @@ fn the_examples_of_the_rfc() {
     let last = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x00];
     assert_eq!(decode(&frame(TEXT | RSV1, &last)), hello(1));
     assert_eq!(takeover(&frame(TEXT | RSV1, &last).repeat(3)), hello(3));
+    // What follows a last block is a new stream; without anything it is the end.
+    let twice = [&last[..7], &HELLO].concat();
+    let want = (vec![Seen::text("HelloHello")], None);
+    assert_eq!(decode(&frame(TEXT | RSV1, &twice)), want);
+    assert_eq!(decode(&frame(TEXT | RSV1, &last[..7])), hello(1));
     // §7.2.3.5: two blocks.
     let two = [0xf2, 0x48, 0x05, 0x00, 0x00, 0x00, 0xff, 0xff, 0xca, 0xc9, 0xc9, 0x07, 0x00];
     assert_eq!(decode(&frame(TEXT | RSV1, &two)), hello(1));

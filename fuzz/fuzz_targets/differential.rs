@@ -1,0 +1,11 @@
+//! See [`throng_fuzz::differential`].
+
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| throng_fuzz::differential(data));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::process::ExitCode {
+    throng_fuzz::replay(throng_fuzz::differential)
+}
