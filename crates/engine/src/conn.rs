@@ -627,3 +627,14 @@ fn encode_close_cut(out: &mut Vec<u8>, code: Option<CloseCode>, reason: &str) {
 fn is_transient(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_is_small() {
+        assert!(size_of::<Conn>() <= 208, "{}", size_of::<Conn>());
+        assert!(size_of::<Option<Permit>>() <= 32, "{}", size_of::<Option<Permit>>());
+    }
+}
