@@ -3,7 +3,7 @@
 use std::io;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -66,8 +66,9 @@ pub struct Handover {
 /// The worker threads. Dropping it leaves them running; see [`Engine::shutdown`].
 pub struct Engine {
     shared: Arc<Shared>,
-    admission: Arc<Admission>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    /// Connections handed to each worker so far.
+    handed: Vec<AtomicU64>,
     next: AtomicUsize,
     ending: AtomicBool,
 }
@@ -77,6 +78,7 @@ pub(crate) struct Shared {
     hub: Hub,
     inboxes: Vec<Arc<Inbox>>,
     counters: Vec<Arc<Counters>>,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) congestion: Arc<Congestion>,
     pub(crate) heartbeat: Duration,
 }
@@ -95,9 +97,14 @@ impl Engine {
             counters.push(Arc::new(Counters::default()));
             polls.push(poll);
         }
-        let heartbeat = config.heartbeat;
-        let shared =
-            Arc::new(Shared { hub: Hub::new(seed()?), inboxes, counters, congestion, heartbeat });
+        let shared = Arc::new(Shared {
+            hub: Hub::new(seed()?),
+            inboxes,
+            counters,
+            admission: Admission::new(config.max_connections, config.max_connections_per_ip),
+            congestion,
+            heartbeat: config.heartbeat,
+        });
         let mut threads = Vec::new();
         for (index, poll) in polls.into_iter().enumerate() {
             let counters = Arc::clone(&shared.counters[index]);
@@ -109,7 +116,7 @@ impl Engine {
         }
         Ok(Self {
             shared,
-            admission: Admission::new(config.max_connections, config.max_connections_per_ip),
+            handed: (0..threads.len()).map(|_| AtomicU64::new(0)).collect(),
             threads: Mutex::new(threads),
             next: AtomicUsize::new(0),
             ending: AtomicBool::new(false),
@@ -118,42 +125,37 @@ impl Engine {
 
     /// The caps on connections; asked before the 101.
     pub fn admission(&self) -> &Arc<Admission> {
-        &self.admission
+        &self.shared.admission
     }
 
-    /// Takes over a TCP socket.
-    ///
-    /// # Errors
-    /// When the socket can't be made non-blocking.
-    pub fn adopt(&self, socket: TcpStream, handover: Handover) -> io::Result<()> {
-        socket.set_nonblocking(true)?;
+    /// Takes over a TCP socket, which must be non-blocking, as tokio's are.
+    pub fn adopt(&self, socket: TcpStream, handover: Handover) {
         self.adopt_transport(Transport::Tcp(mio::net::TcpStream::from_std(socket)), handover);
-        Ok(())
     }
 
     /// Takes over our end of a socket pair, through whose other end the front pumps a byte
-    /// stream that is not a plain TCP socket.
-    ///
-    /// # Errors
-    /// When the socket can't be made non-blocking.
-    pub fn adopt_pair(&self, socket: UnixStream, handover: Handover) -> io::Result<()> {
-        socket.set_nonblocking(true)?;
+    /// stream that is not a plain TCP socket. Must be non-blocking.
+    pub fn adopt_pair(&self, socket: UnixStream, handover: Handover) {
         self.adopt_transport(Transport::Pair(mio::net::UnixStream::from_std(socket)), handover);
-        Ok(())
     }
 
     fn adopt_transport(&self, transport: Transport, handover: Handover) {
         let Handover { read_ahead, opening, policy, deflate, permit } = handover;
         let arrival = Arrival { transport, read_ahead, opening, policy, deflate, permit };
-        self.shared.inboxes[self.least_loaded()].push(Post::Adopt(Box::new(arrival)));
+        let worker = self.least_loaded();
+        self.handed[worker].fetch_add(1, Ordering::Relaxed);
+        self.shared.inboxes[worker].push(Post::Adopt(Box::new(arrival)));
     }
 
-    /// The worker with the fewest connections; ties go round.
+    /// The worker with the fewest connections, those on their way included; ties go round.
     fn least_loaded(&self) -> usize {
-        let workers = self.shared.inboxes.len();
+        let workers = self.handed.len();
         let first = self.next.fetch_add(1, Ordering::Relaxed) % workers;
-        let open = |worker: &usize| self.shared.counters[*worker].open();
-        (first..workers).chain(0..first).min_by_key(open).unwrap_or(0)
+        let load = |&worker: &usize| {
+            let ended = self.shared.counters[worker].closed.get();
+            self.handed[worker].load(Ordering::Relaxed).saturating_sub(ended)
+        };
+        (first..workers).chain(0..first).min_by_key(load).unwrap_or(0)
     }
 
     /// Sends a message to every member of a room that handlers have joined.
@@ -169,7 +171,7 @@ impl Engine {
             stats.add(counters);
         }
         stats.connections = stats.opened.saturating_sub(stats.closed);
-        (stats.refused_total, stats.refused_per_ip) = self.admission.refused();
+        (stats.refused_total, stats.refused_per_ip) = self.shared.admission.refused();
         stats
     }
 

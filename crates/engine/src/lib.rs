@@ -25,6 +25,7 @@
 //! let engine = Engine::start(Config::default())?;
 //! let policy = Arc::new(Policy::default());
 //! let (socket, _) = TcpListener::bind("127.0.0.1:0")?.accept()?;
+//! socket.set_nonblocking(true)?;
 //! // … the opening handshake happens here …
 //! let handover = Handover {
 //!     read_ahead: Default::default(),
@@ -33,7 +34,7 @@
 //!     deflate: None,
 //!     permit: None,
 //! };
-//! engine.adopt(socket, handover)?;
+//! engine.adopt(socket, handover);
 //! # std::io::Result::Ok(())
 //! ```
 

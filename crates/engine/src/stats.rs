@@ -62,13 +62,6 @@ counters! {
     flushes,
 }
 
-impl Counters {
-    /// Connections open now.
-    pub(crate) fn open(&self) -> u64 {
-        self.opened.get().saturating_sub(self.closed.get())
-    }
-}
-
 /// A number with one writer.
 #[derive(Default)]
 pub(crate) struct Count(AtomicU64);
@@ -79,7 +72,7 @@ impl Count {
         self.0.store(self.0.load(Ordering::Relaxed) + n, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }

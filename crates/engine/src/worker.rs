@@ -25,6 +25,9 @@ use crate::wheel::{Coarse, ConnId, Wheel};
 /// The token of the inbox's waker.
 pub(crate) const WAKE: Token = Token(usize::MAX);
 
+/// While the server ends, a worker looks this often whether everybody is gone.
+const ENDING: Duration = Duration::from_millis(20);
+
 pub(crate) struct Worker {
     index: usize,
     poll: Poll,
@@ -136,7 +139,7 @@ impl Worker {
         }
         match self.end {
             Some(end) => {
-                let left = end.saturating_duration_since(now);
+                let left = end.saturating_duration_since(now).min(ENDING);
                 Some(timeout.map_or(left, |timeout| timeout.min(left)))
             }
             None => timeout,
@@ -144,7 +147,9 @@ impl Worker {
     }
 
     fn is_finished(&self) -> bool {
-        self.end.is_some_and(|end| self.conns.is_empty() || Instant::now() >= end)
+        // A connection that is admitted but still on its way from the front is waited for.
+        let all_gone = || self.conns.is_empty() && self.shared.admission.in_use() == 0;
+        self.end.is_some_and(|end| all_gone() || Instant::now() >= end)
     }
 
     #[inline]
@@ -323,8 +328,8 @@ impl Worker {
             Session::close(&mut self.conns[key as usize], &self.tick.out);
         }
         if phase == Phase::Dead {
-            let mut conn = self.conns.remove(key as usize);
-            let _ = self.poll.registry().deregister(conn.transport());
+            // Closing the socket takes it out of the poll.
+            self.conns.remove(key as usize);
             self.tick.out.counters.closed.add(1);
         }
     }

@@ -108,7 +108,8 @@ async fn hand_over(engine: &Engine, upgraded: Upgraded, mut handover: Handover) 
     let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
             handover.read_ahead = parts.read_buf;
-            return engine.adopt(parts.io.into_inner().into_std()?, handover);
+            engine.adopt(parts.io.into_inner().into_std()?, handover);
+            return Ok(());
         }
         Err(upgraded) => upgraded,
     };
@@ -116,11 +117,12 @@ async fn hand_over(engine: &Engine, upgraded: Upgraded, mut handover: Handover) 
     match downcast::<TokioIo<TcpStream>>(upgraded) {
         Ok(parts) => {
             handover.read_ahead = parts.read_buf;
-            engine.adopt(parts.io.into_inner().into_std()?, handover)
+            engine.adopt(parts.io.into_inner().into_std()?, handover);
+            Ok(())
         }
         Err(upgraded) => {
             let (near, mut far) = UnixStream::pair()?;
-            engine.adopt_pair(near.into_std()?, handover)?;
+            engine.adopt_pair(near.into_std()?, handover);
             // Ends with either side; an error is an end, too.
             let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(upgraded), &mut far).await;
             Ok(())

@@ -1,5 +1,7 @@
 //! Peers that do not read, do not answer, or do not go; and the end of the server.
 
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+
 mod rig;
 
 use std::io::Write;
@@ -122,4 +124,21 @@ fn shutdown_closes_with_1001_and_terminates_who_stays() {
     let (status, headers) = rig.refusal("/echo", &[]);
     assert_eq!((status, headers.contains_key("retry-after")), (503, true));
     drop(stubborn);
+}
+
+#[test]
+fn a_shutdown_waits_for_connections_on_their_way_to_a_worker() {
+    let rig = Rig::start(Server::builder().workers(2).endpoint("/echo", Endpoint::echo()));
+    let sockets: Vec<_> = (0..20).map(|_| rig.connect("/echo")).collect();
+    // The last has its 101, and may not have reached its worker.
+    let server = rig.server.clone();
+    let readers: Vec<_> = sockets
+        .into_iter()
+        .map(|mut socket| std::thread::spawn(move || rig::drain(&mut socket)))
+        .collect();
+    rig.block_on(server.shutdown(Duration::from_secs(10)));
+    for reader in readers {
+        assert_eq!(reader.join().unwrap(), Some(1001));
+    }
+    assert_eq!(rig.server.stats().connections, 0);
 }

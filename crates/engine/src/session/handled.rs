@@ -66,7 +66,7 @@ impl Handled {
         Self::call(conn, out, shared, |handler, peer| handler.message(peer, message));
     }
 
-    pub(crate) fn close(mut self: Box<Self>, (code, reason): (u16, Box<str>), out: &Out) {
+    pub(crate) fn close(mut self, (code, reason): (u16, Box<str>), out: &Out) {
         let close = AssertUnwindSafe(|| self.handler.close(code, &reason));
         if catch_unwind(close).is_err() {
             out.counters.handler_panics.add(1);
