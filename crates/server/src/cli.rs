@@ -1,0 +1,220 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::bench;
+use crate::config::{Flags, ListenFlag};
+
+/// What is to be done.
+pub(crate) enum Task {
+    /// `throng` or `throng serve`.
+    Serve(Flags),
+    /// `throng config`.
+    Config(Flags),
+    /// `throng bench`.
+    Bench(bench::Args),
+}
+
+/// Reads the command line. Prints help, version or what is wrong, and exits, when that is all there is to do.
+pub(crate) fn read() -> Task {
+    read_from(std::env::args_os()).unwrap_or_else(|error| error.exit())
+}
+
+fn read_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Task, clap::Error> {
+    let matches = Cli::command().try_get_matches_from(arguments)?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    let of_command = matches.subcommand().map_or(&matches, |(_, matches)| matches);
+    Ok(match cli.command {
+        None => Task::Serve(cli.settings.flags(of_command)),
+        Some(Command::Serve(settings)) => Task::Serve(settings.flags(of_command)),
+        Some(Command::Config(settings)) => Task::Config(settings.flags(of_command)),
+        Some(Command::Bench(args)) => Task::Bench(args),
+    })
+}
+
+/// A real-time server: WebSockets, rooms and pages on one port.
+///
+/// Without a command it serves, so `throng` is all it takes: open http://localhost:3000 in two windows
+/// and talk.
+#[derive(Parser)]
+#[command(name = "throng", version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve (what `throng` alone does)
+    #[command(after_long_help = SERVE_EXAMPLES)]
+    Serve(Settings),
+    /// Print the effective configuration as a commented throng.toml
+    ///
+    /// Every key with its meaning, default, environment variable and danger, at the value it has after
+    /// defaults, file, THRONG_… variables and flags. What it prints can be used as throng.toml.
+    Config(Settings),
+    /// Measure a WebSocket server
+    Bench(bench::Args),
+}
+
+/// What `serve` and `config` understand.
+#[derive(Args)]
+struct Settings {
+    /// Read this file instead of ./throng.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Listen here (repeatable); by default localhost:3000
+    ///
+    /// 3001, :3001 and localhost:3001 are this machine only, by IPv4 and IPv6; *:3001 is every interface;
+    /// 127.0.0.1:3001, [::1]:3001 and 0.0.0.0:3001 are exactly that; port 0 is any free port.
+    /// Replaces the listeners of the configuration file.
+    #[arg(long, value_name = "ADDR")]
+    listen: Vec<String>,
+
+    /// Put an endpoint at a path: rooms, relay, echo or off (repeatable)
+    ///
+    /// Adds to the endpoints of the --listen before it, or of the first listener when none precedes, and
+    /// overrides by path: /=relay makes / a relay, /echo=off takes /echo away, *=off takes all the
+    /// default ones away. Settings may follow: /files=relay,max_message=16MiB.
+    #[arg(long, value_name = "PATH=KIND")]
+    endpoint: Vec<String>,
+
+    /// Threads that own the WebSockets; by default one per core
+    #[arg(long, value_name = "N")]
+    workers: Option<String>,
+
+    /// Keep what must survive in this directory (nothing yet in this version)
+    #[arg(long, value_name = "DIR", conflicts_with = "memory")]
+    data: Option<String>,
+
+    /// Keep nothing on disk (the default)
+    #[arg(long)]
+    memory: bool,
+
+    /// Log this much: off, error, warn, info, debug, trace, or directives such as info,throng=debug
+    #[arg(long, value_name = "LEVEL")]
+    log: Option<String>,
+
+    /// Log as text or json, on stderr
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+
+    /// Set any key of throng.toml (repeatable): --set limits.max_connections=1000
+    ///
+    /// `throng config` lists the keys. Each can also be set by its environment variable, such as
+    /// THRONG_LIMITS_MAX_CONNECTIONS.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  throng                                     chat on http://localhost:3000
+  throng --listen '*:3000'                   the same, for everyone in the network
+  throng --listen 3000 --listen 3001 --endpoint /=relay
+                                             and a plain relay on ws://localhost:3001
+  THRONG_ROOMS_MAX_MESSAGE=1MiB throng       settings from the environment
+
+Exit status: 0 after an orderly shutdown (SIGTERM, SIGINT), 1 when a second signal ended it at
+once, 2 when the command line, the configuration or an address cannot be used.";
+
+impl Settings {
+    fn flags(self, matches: &ArgMatches) -> Flags {
+        let mut settings = Vec::new();
+        for (flag, key, value) in [
+            ("--workers", "workers", self.workers),
+            ("--data", "data", self.data),
+            ("--memory", "data", self.memory.then(|| "memory".to_owned())),
+            ("--log", "log.level", self.log),
+            ("--log-format", "log.format", self.log_format),
+        ] {
+            settings.extend(value.map(|value| (flag.to_owned(), key.to_owned(), value)));
+        }
+        for pair in &self.set {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            settings.push((format!("--set {key}"), key.to_owned(), value.to_owned()));
+        }
+        // The order among the two flags matters; clap keeps it as indices.
+        let places = |id: &str| matches.indices_of(id).into_iter().flatten();
+        let listen = places("listen").zip(self.listen.into_iter().map(ListenFlag::Listen));
+        let endpoint = places("endpoint").zip(self.endpoint.into_iter().map(ListenFlag::Endpoint));
+        let mut ordered: Vec<_> = listen.chain(endpoint).collect();
+        ordered.sort_by_key(|(place, _)| *place);
+        let listen = ordered.into_iter().map(|(_, flag)| flag).collect();
+        Flags { file: self.config, settings, listen }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Task, clap::Error> {
+        read_from(line.split_whitespace().map(OsString::from))
+    }
+
+    fn flags(line: &str) -> Flags {
+        match read(line) {
+            Ok(Task::Serve(flags) | Task::Config(flags)) => flags,
+            Ok(Task::Bench(_)) => panic!("{line} is a benchmark"),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_is_what_throng_alone_does() {
+        assert!(matches!(read("throng"), Ok(Task::Serve(_))));
+        assert!(matches!(read("throng serve"), Ok(Task::Serve(_))));
+        assert!(matches!(read("throng config"), Ok(Task::Config(_))));
+        assert_eq!(
+            flags("throng --workers 2").settings,
+            flags("throng serve --workers 2").settings
+        );
+    }
+
+    #[test]
+    fn the_order_of_listen_and_endpoint_is_kept() {
+        let line = "--endpoint /a=echo --listen 1 --endpoint /b=echo --listen 2 --endpoint /c=off";
+        for command in ["throng", "throng serve", "throng config"] {
+            let words: Vec<String> = flags(&format!("{command} {line}"))
+                .listen
+                .into_iter()
+                .map(|flag| match flag {
+                    ListenFlag::Listen(text) | ListenFlag::Endpoint(text) => text,
+                })
+                .collect();
+            assert_eq!(words, ["/a=echo", "1", "/b=echo", "2", "/c=off"], "{command}");
+        }
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let flags = flags("throng --memory --log debug --set limits.backlog=5 --config a.toml");
+        let expected = [
+            ("--memory", "data", "memory"),
+            ("--log", "log.level", "debug"),
+            ("--set limits.backlog", "limits.backlog", "5"),
+        ]
+        .map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned()));
+        assert_eq!(flags.settings, expected);
+        assert_eq!(flags.file, Some("a.toml".into()));
+    }
+
+    #[test]
+    fn contradictions_and_unknown_flags_are_refused() {
+        assert!(read("throng --memory --data x").is_err());
+        assert!(read("throng --lisen 3000").is_err());
+        assert!(read("throng sevre").is_err());
+    }
+}

@@ -1,0 +1,342 @@
+//! The layers together: precedence, round trips, and every sentence about what is wrong.
+
+use std::time::Duration;
+
+use super::units::{Choice, Size};
+use super::*;
+
+const MACHINE: Machine = Machine { cores: 4, files: 20_000 };
+
+fn build(file: &str, variables: &[(&str, &str)], flags: &[&str]) -> Result<Config, String> {
+    let variables: Vec<_> =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let mut given = Flags::default();
+    for pair in flags.chunks(2) {
+        let (flag, value) = (pair[0], pair[1].to_owned());
+        match flag {
+            "--listen" => given.listen.push(ListenFlag::Listen(value)),
+            "--endpoint" => given.listen.push(ListenFlag::Endpoint(value)),
+            key => given.settings.push((format!("--set {key}"), key.to_owned(), value)),
+        }
+    }
+    Config::build(Some(("throng.toml", file)), &variables, &given, MACHINE)
+        .map_err(|error| error.to_string())
+}
+
+fn ok(file: &str, variables: &[(&str, &str)], flags: &[&str]) -> Config {
+    build(file, variables, flags).unwrap_or_else(|sentence| panic!("{sentence}"))
+}
+
+fn file_error(file: &str) -> String {
+    build(file, &[], &[]).expect_err(file)
+}
+
+/// A value that differs from every default of this setting.
+fn other_value(path: &str) -> &'static str {
+    match path.rsplit('.').next().unwrap_or(path) {
+        "heartbeat" | "shutdown_grace" | "handshake_timeout" => "3s",
+        "data" => "/var/lib/throng",
+        "level" => "debug",
+        "format" => "json",
+        "header_size" => "32KiB",
+        "header_count" => "64",
+        "room" => "hall",
+        "max_message" | "outbox" | "deflate_threshold" => "128KiB",
+        "origins" => "https://a.example",
+        "flush" => "7ms",
+        "slow" => "drop",
+        "deflate" if path.starts_with("relay") => "true",
+        "deflate" => "false",
+        "deflate_level" => "5",
+        "deflate_mem_level" => "7",
+        "deflate_server_no_context_takeover" | "deflate_client_no_context_takeover" => "false",
+        "deflate_server_max_window_bits" | "deflate_client_max_window_bits" => "11",
+        _ => "17",
+    }
+}
+
+fn endpoint<'a>(listener: &'a Listener, path: &str) -> Option<&'a Endpoint> {
+    listener.endpoints.iter().find(|endpoint| endpoint.path == path)
+}
+
+#[test]
+fn what_throng_config_prints_loads_to_the_same() {
+    let default = ok("", &[], &[]);
+    assert_eq!(ok(&print(&default), &[], &[]), default);
+
+    let text = r#"
+        workers = 3
+        heartbeat = "1.5s"
+        data = "C:\\a \"b\""
+        [limits]
+        max_connections = 5_000
+        [relay]
+        origins = ["https://a.example", "http://b.example:81"]
+        flush = "5ms"
+        [[listener]]
+        address = "[::1]:3001"
+        pages = false
+        endpoints = { "*" = "off", "/" = { kind = "relay", room = "x", deflate = true }, "/ws" = "rooms" }
+        [[listener]]
+        address = "*:0"
+        ops = false
+        [listener.endpoints]
+        "/echo" = { max_message = "1MiB" }
+        "/metrics" = "echo"
+    "#;
+    let config = ok(text, &[], &[]);
+    assert_eq!(ok(&print(&config), &[], &[]), config, "{}", print(&config));
+    assert_eq!(config.listeners[0].endpoints.len(), 2);
+    assert_eq!(config.listeners[1].endpoints.len(), 5);
+    let classic = endpoint(&config.listeners[0], "/").unwrap();
+    assert_eq!(classic.options.flush, Gather::Every(Duration::from_millis(5)), "from [relay]");
+    assert!(classic.options.deflate, "its own");
+    assert!(!config.kinds[Kind::Relay as usize].deflate);
+}
+
+#[test]
+fn every_key_can_be_set_in_the_file_by_variable_and_by_flag() {
+    for setting in Setting::all() {
+        let path = setting.path();
+        let value = other_value(&path);
+        let (section, name) = setting.section_and_name();
+        let section = if section.is_empty() { String::new() } else { format!("[{section}]\n") };
+
+        let by_file = ok(&format!("{section}{name} = {value:?}\n"), &[], &[]);
+        let by_variable = ok("", &[(setting.variable().as_str(), value)], &[]);
+        let by_flag = ok("", &[], &[path.as_str(), value]);
+        assert_ne!(by_file, ok("", &[], &[]), "{path} changes something");
+        assert_eq!(by_file, by_variable, "{path}");
+        assert_eq!(by_file, by_flag, "{path}");
+        assert_eq!(ok(&print(&by_file), &[], &[]), by_file, "{path}");
+    }
+}
+
+#[test]
+fn defaults_are_as_documented() {
+    let config = ok("", &[], &[]);
+    assert_eq!((config.workers.value, config.front_threads.value), (4, 4));
+    assert_eq!(config.limits.max_http_connections.value, 2500);
+    assert_eq!(config.limits.max_connections.value, 20_000 - 2500 - 64);
+    assert_eq!(config.limits.handshake_timeout, Duration::from_secs(10));
+    assert_eq!(config.heartbeat, Duration::from_secs(25));
+    let [rooms, relay, echo] = &config.kinds;
+    assert_eq!(
+        [rooms.max_message, relay.max_message, echo.max_message],
+        [Size(64 << 10), Size(1 << 20), Size(16 << 20)]
+    );
+    assert_eq!((&rooms.origins, &relay.origins), (&Sources::SameOrigin, &Sources::Any));
+    assert_eq!((rooms.flush, relay.flush), (Gather::Auto, Gather::Every(Duration::ZERO)));
+    assert_eq!(config.listeners.len(), 1);
+    assert_eq!(config.listeners[0].address, Address::Loopback(3000));
+    assert_eq!(config.listeners[0].endpoints.len(), 4);
+    assert!(endpoint(&config.listeners[0], "/").is_some_and(|e| e.kind == Kind::Rooms));
+}
+
+#[test]
+fn few_files_still_leave_room_for_a_connection() {
+    let config = Config::check(RawConfig::defaults(), Machine { cores: 1, files: 16 }).unwrap();
+    assert_eq!(config.limits.max_connections.value, 1);
+    assert_eq!(config.limits.max_http_connections.value, 4);
+}
+
+#[test]
+fn flags_win_over_variables_over_the_file_over_defaults() {
+    let file = "workers = 1\nheartbeat = \"1s\"\nshutdown_grace = \"1s\"\n";
+    let variables = [("THRONG_HEARTBEAT", "2s"), ("THRONG_SHUTDOWN_GRACE", "2s"), ("PATH", "x")];
+    let config = ok(file, &variables, &["shutdown_grace", "3s"]);
+    assert_eq!(config.workers.choice, Choice::Fixed(1));
+    assert_eq!(config.heartbeat, Duration::from_secs(2));
+    assert_eq!(config.shutdown_grace, Duration::from_secs(3));
+    assert_eq!(config.front_threads.choice, Choice::Auto);
+}
+
+#[test]
+fn listeners_come_from_the_last_layer_that_names_any() {
+    let file = "[[listener]]\naddress = 3001\n[[listener]]\naddress = 3002\n";
+    let ports = |config: Config| {
+        config.listeners.iter().map(|listener| listener.address.port()).collect::<Vec<_>>()
+    };
+    assert_eq!(ports(ok(file, &[], &[])), [3001, 3002]);
+    let variable = [("THRONG_LISTEN", "3003 /=relay pages=off; [::1]:3004")];
+    assert_eq!(ports(ok(file, &variable, &[])), [3003, 3004]);
+    assert!(!ok(file, &variable, &[]).listeners[0].pages);
+    assert_eq!(ports(ok(file, &variable, &["--listen", "3005"])), [3005]);
+    assert_eq!(
+        ports(ok(file, &[("THRONG_LISTEN", "")], &[])),
+        [3000],
+        "an empty list is the default"
+    );
+}
+
+#[test]
+fn an_endpoint_flag_belongs_to_the_listen_before_it() {
+    let config = ok(
+        "",
+        &[],
+        &[
+            "--listen",
+            "3001",
+            "--endpoint",
+            "/=relay",
+            "--listen",
+            "3002",
+            "--endpoint",
+            "/echo=off",
+        ],
+    );
+    let [first, second] = &config.listeners[..] else { panic!("{:?}", config.listeners) };
+    assert!(endpoint(first, "/").is_some_and(|e| e.kind == Kind::Relay));
+    assert!(endpoint(first, "/ws").is_some(), "the default table stays");
+    assert!(endpoint(second, "/").is_some_and(|e| e.kind == Kind::Rooms));
+    assert!(endpoint(second, "/echo").is_none());
+
+    let config = ok("", &[], &["--endpoint", "/x=echo,max_message=2MiB,origins=any"]);
+    let x = endpoint(&config.listeners[0], "/x").unwrap();
+    assert_eq!((config.listeners[0].address.port(), x.kind), (3000, Kind::Echo));
+    assert_eq!(x.options.max_message, Size(2 << 20));
+
+    let leading = ["--endpoint", "/=echo", "--listen", "3001 /=relay"];
+    let config = ok("", &[], &leading);
+    assert_eq!(config.listeners.len(), 1);
+    assert!(
+        endpoint(&config.listeners[0], "/").is_some_and(|e| e.kind == Kind::Relay),
+        "the listener's own comes later"
+    );
+
+    let file = "[[listener]]\naddress = 3001\nendpoints = { \"/\" = \"relay\" }\n";
+    let config = ok(file, &[], &["--endpoint", "/=echo"]);
+    assert!(endpoint(&config.listeners[0], "/").is_some_and(|e| e.kind == Kind::Echo));
+}
+
+#[test]
+fn a_wrong_file_gets_one_sentence_with_the_line() {
+    for (file, sentence) in [
+        (
+            "\n[limits]\nmax_conections = 5\n",
+            "throng.toml, line 3: there is no key \"limits.max_conections\"; did you mean \
+             limits.max_connections?",
+        ),
+        (
+            "max_connections = 5\n",
+            "throng.toml, line 1: there is no key \"max_connections\"; did you mean \
+             limits.max_connections?",
+        ),
+        ("[limit]\n", "throng.toml, line 1: there is no key \"limit\"; did you mean limits?"),
+        ("colour = 1\n", "throng.toml, line 1: there is no key \"colour\""),
+        ("limits = 3\n", "throng.toml, line 1: limits must be a table: [limits]"),
+        (
+            "heartbeat = \"10 parsecs\"",
+            "throng.toml, line 1: heartbeat must be a duration such as \"25s\", \"5ms\" or \"2m\", \
+             not \"10 parsecs\"",
+        ),
+        (
+            "heartbeat = \"2h\"",
+            "throng.toml, line 1: heartbeat must be a duration from \"50ms\" to \"1h\", not \"2h\"",
+        ),
+        (
+            "workers = 1.5",
+            "throng.toml, line 1: workers must be \"auto\" or a number from 1 to 1024, not 1.5",
+        ),
+        (
+            "[echo]\nroom = \"x\"\n",
+            "throng.toml, line 2: there is no key \"echo.room\"; did you mean rooms.room?",
+        ),
+        ("[[listener]]\npages = true\n", "throng.toml, line 1: a listener needs an address"),
+        (
+            "listener = 3000\n",
+            "throng.toml, line 1: listener must be a list of tables: [[listener]]",
+        ),
+        (
+            "[[listener]]\naddress = \"example.org:80\"\n",
+            "throng.toml, line 2: address must be an address such as 3000, localhost:3000, \
+             127.0.0.1:3000, [::1]:3000 or *:3000, not \"example.org:80\"",
+        ),
+        (
+            "[[listener]]\naddress = 3000\nendpoint = {}\n",
+            "throng.toml, line 3: a listener has no key \"endpoint\"; did you mean endpoints?",
+        ),
+        (
+            "[[listener]]\naddress = 3000\n[listener.endpoints]\n\"/\" = \"rely\"\n",
+            "throng.toml, line 4: kind of / must be rooms, relay, echo or off, not \"rely\"",
+        ),
+        (
+            "[[listener]]\naddress = 3000\n[listener.endpoints]\nws = \"rooms\"\n",
+            "throng.toml, line 4: an endpoint's path must be like /ws, not \"ws\"",
+        ),
+        (
+            "[[listener]]\naddress = 3000\n[listener.endpoints]\n\"/ws/{room}\" = \"rooms\"\n",
+            "throng.toml, line 4: an endpoint's path must be like /ws, not \"/ws/{room}\"; /ws brings \
+             /ws/{room} with it",
+        ),
+        (
+            "[[listener]]\naddress = 3000\n[listener.endpoints]\n\"/x\" = { max_mesage = 3 }\n",
+            "throng.toml, line 4: an endpoint has no key \"max_mesage\"; did you mean max_message?",
+        ),
+        (
+            "[[listener]]\naddress = 3000\n[listener.endpoints]\n\"/x\" = { max_message = 3 }\n",
+            "throng.toml, line 4: /x needs a kind: rooms, relay or echo",
+        ),
+        (
+            "[[listener]]\naddress = 3000\n[listener.endpoints]\n\"/metrics\" = \"echo\"\n",
+            "throng.toml, line 4: /metrics is taken by the listener itself; choose another path or \
+             set ops = false",
+        ),
+        (
+            "[[listener]]\naddress = 3000\n[[listener]]\naddress = \"localhost:3000\"\n",
+            "throng.toml, line 4: localhost:3000 is listed twice",
+        ),
+    ] {
+        assert_eq!(file_error(file), sentence, "{file}");
+    }
+    for file in ["workers = ", "workers = 1\nworkers = 2\n", "[limits\n"] {
+        let sentence = file_error(file);
+        assert!(sentence.starts_with("throng.toml, line "), "{sentence}");
+        assert!(sentence.contains(": not valid TOML: "), "{sentence}");
+        assert!(!sentence.contains('\n'), "{sentence}");
+    }
+}
+
+#[test]
+fn a_wrong_variable_or_flag_gets_one_sentence_with_its_name() {
+    let variable = |name, value| build("", &[(name, value)], &[]).expect_err(name);
+    assert_eq!(
+        variable("THRONG_WORKRES", "2"),
+        "THRONG_WORKRES is not a setting of throng; did you mean THRONG_WORKERS?"
+    );
+    assert_eq!(
+        variable("THRONG_WORKERS", "many"),
+        "THRONG_WORKERS must be \"auto\" or a number from 1 to 1024, not \"many\""
+    );
+    assert_eq!(
+        variable("THRONG_LISTEN", "3000 /x=rely"),
+        "THRONG_LISTEN: kind of /x must be rooms, relay, echo or off, not \"rely\""
+    );
+    let flag = |flags: &[&str]| build("", &[], flags).expect_err("flags");
+    assert_eq!(
+        flag(&["--endpoint", "relay"]),
+        "--endpoint must be PATH=KIND such as /relay=relay, not \"relay\""
+    );
+    assert_eq!(
+        flag(&["--listen", "3000 page=off"]),
+        "--listen: a listener has no key \"page\"; did you mean pages?"
+    );
+    assert_eq!(
+        flag(&["rooms.flsuh", "1"]),
+        "--set rooms.flsuh: there is no key \"rooms.flsuh\"; did you mean rooms.flush?"
+    );
+    assert_eq!(
+        flag(&["rooms.flush", "1s"]),
+        "--set rooms.flush must be \"auto\" or a duration from \"0s\" to \"50ms\", not \"1s\""
+    );
+}
+
+#[test]
+fn a_named_file_must_be_there() {
+    let flags = Flags { file: Some("no/such/throng.toml".into()), ..Flags::default() };
+    let sentence = Config::load(&flags, &[], MACHINE).unwrap_err().to_string();
+    assert_eq!(sentence, "cannot read no/such/throng.toml: no such file or directory");
+    let variables = [("THRONG_CONFIG".to_owned(), "also/missing.toml".to_owned())];
+    let sentence = Config::load(&Flags::default(), &variables, MACHINE).unwrap_err().to_string();
+    assert!(sentence.starts_with("cannot read also/missing.toml: "), "{sentence}");
+}

@@ -1,0 +1,80 @@
+//! The throng server: `throng serve`, `throng config`, `throng bench`.
+//!
+//! [`cli`] reads the command line, [`config`] turns it, `throng.toml` and the environment into a checked
+//! configuration, and [`serve`] runs it: [`listen`] takes connections, [`pages`] and [`ops`] answer plain
+//! requests, and everything about WebSockets is the `throng` crate's.
+
+mod announce;
+mod bench;
+mod cli;
+mod config;
+mod listen;
+mod log;
+mod ops;
+mod pages;
+mod serve;
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::cli::Task;
+use crate::config::{Config, Flags, Machine};
+
+/// Gives memory back to the system from a thread of its own, so that a server that has become quiet
+/// becomes small again (the feature `background_threads`).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    match cli::read() {
+        Task::Serve(flags) => configured(&flags, serve::run),
+        Task::Config(flags) => configured(&flags, |config| {
+            // A reader that has seen enough (`| head`) is no error.
+            let _ = io::stdout().write_all(config::print(config).as_bytes());
+            ExitCode::SUCCESS
+        }),
+        Task::Bench(args) => bench::run(args),
+    }
+}
+
+fn configured(flags: &Flags, then: impl FnOnce(&Config) -> ExitCode) -> ExitCode {
+    let variables: Vec<(String, String)> = std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into(), value.to_string_lossy().into()))
+        .collect();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let machine = Machine { cores, files: raise_file_limit() };
+    match Config::load(flags, &variables, machine) {
+        Ok(config) => then(&config),
+        Err(sentence) => refuse_to_start(&sentence),
+    }
+}
+
+/// One sentence on stderr, and exit code 2.
+fn refuse_to_start(sentence: &dyn Display) -> ExitCode {
+    let _ = writeln!(io::stderr(), "throng: {sentence}");
+    ExitCode::from(2)
+}
+
+/// Raises the limit on open files as far as it goes without privileges, and returns it.
+fn raise_file_limit() -> usize {
+    /// What `auto` assumes where there is no limit.
+    const UNLIMITED: u64 = 1 << 20;
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let current = getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED);
+    usize::try_from(current).unwrap_or(usize::MAX)
+}
+
+/// What the system says about a failure, as the end of a sentence.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or(&text);
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => String::new(),
+    }
+}

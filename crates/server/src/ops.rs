@@ -1,0 +1,235 @@
+//! What operators ask: `/healthz`, `/readyz` and `/metrics`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::listen::Front;
+use crate::pages::plain;
+
+/// Adds the three paths to a router.
+pub(crate) fn add_to(router: Router, server: throng::Server, front: Arc<Front>) -> Router {
+    let readiness = server.clone();
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Numbers { server, front, started: SystemTime::now() }));
+    let registry = Arc::new(registry);
+    router
+        .route("/healthz", get(async || plain(StatusCode::OK, "ok\n")))
+        .route("/readyz", get(async move || ready(&readiness)))
+        .route("/metrics", get(async move || metrics(&registry)))
+}
+
+fn ready(server: &throng::Server) -> Response {
+    match server.is_draining() {
+        false => plain(StatusCode::OK, "ready\n"),
+        true => plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+    }
+}
+
+fn metrics(registry: &Registry) -> Response {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, registry) {
+        Ok(()) => ([(CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written\n"),
+    }
+}
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Reads all counters when somebody asks; nothing is counted twice for the metrics' sake.
+struct Numbers {
+    server: throng::Server,
+    front: Arc<Front>,
+    started: SystemTime,
+}
+
+impl Collector for Numbers {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> fmt::Result {
+        let stats = self.server.stats();
+        let front = &self.front.counts;
+        let out = &mut out;
+
+        gauge(out, "throng_connections", "WebSockets open now", stats.connections)?;
+        for (name, help, value) in [
+            ("throng_connections_opened", "WebSockets opened", stats.opened),
+            ("throng_connections_closed", "WebSockets closed, however", stats.closed),
+            (
+                "throng_protocol_errors",
+                "Connections failed for breaking the protocol",
+                stats.protocol_errors,
+            ),
+            (
+                "throng_slow_disconnects",
+                "Connections closed for reading too slowly",
+                stats.slow_disconnects,
+            ),
+            ("throng_dropped_frames", "Frames dropped for slow readers", stats.dropped),
+            (
+                "throng_heartbeat_timeouts",
+                "Connections terminated because they were silent",
+                stats.heartbeat_timeouts,
+            ),
+            (
+                "throng_paused",
+                "Times a connection was not read because it did not take its answers",
+                stats.paused,
+            ),
+            ("throng_handler_panics", "Panics of handlers", stats.handler_panics),
+            ("throng_flushes", "Batches written to the members of a room", stats.flushes),
+        ] {
+            counter(out, name, help, value)?;
+        }
+        counters(
+            out,
+            "throng_messages",
+            "Messages received, and handed to sockets",
+            "direction",
+            &[("in", stats.messages_in), ("out", stats.messages_out)],
+        )?;
+        counters(
+            out,
+            "throng_websocket_bytes",
+            "Bytes read from sockets, and written or queued",
+            "direction",
+            &[("in", stats.bytes_in), ("out", stats.bytes_out)],
+        )?;
+        counters(
+            out,
+            "throng_refused_upgrades",
+            "WebSocket handshakes refused",
+            "reason",
+            &[
+                ("path", stats.refused_path),
+                ("handshake", stats.refused_handshake),
+                ("origin", stats.refused_origin),
+                ("draining", stats.refused_draining),
+                ("full", stats.refused_total),
+                ("per_ip", stats.refused_per_ip),
+            ],
+        )?;
+
+        let open = front.open.load(Ordering::Relaxed) as u64;
+        gauge(
+            out,
+            "throng_http_connections",
+            "TCP connections open now that are not WebSockets",
+            open,
+        )?;
+        let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
+        counter(out, "throng_accepted", "TCP connections accepted", read(&front.accepted))?;
+        counter(
+            out,
+            "throng_http_timeouts",
+            "Connections cut for slow requests, slow reading or idleness",
+            read(&front.timed_out),
+        )?;
+        counter(
+            out,
+            "throng_accept_failures",
+            "Times that accepting failed, for want of file descriptors most likely",
+            read(&front.accept_failed),
+        )?;
+        counters(
+            out,
+            "throng_refused_connections",
+            "TCP connections refused",
+            "reason",
+            &[("full", read(&front.refused_full)), ("per_ip", read(&front.refused_per_ip))],
+        )?;
+
+        let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        process(out, "process_start_time", "When the process started", Unit::Seconds, started)?;
+        if let Some((cpu, resident)) = usage() {
+            process(out, "process_resident_memory", "Memory in use", Unit::Bytes, resident)?;
+            let value = ConstCounter::new(cpu);
+            let help = "CPU time used, in user and system mode";
+            let unit = Some(&Unit::Seconds);
+            value.encode(out.encode_descriptor(
+                "process_cpu",
+                help,
+                unit,
+                MetricType::Counter,
+            )?)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Numbers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Numbers")
+    }
+}
+
+fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let value = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+    value.encode(out.encode_descriptor(name, help, None, MetricType::Gauge)?)
+}
+
+fn counter(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let value = ConstCounter::new(value);
+    value.encode(out.encode_descriptor(name, help, None, MetricType::Counter)?)
+}
+
+/// One counter for each value of a label.
+fn counters(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    values: &[(&str, u64)],
+) -> fmt::Result {
+    let mut family = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (of, value) in values {
+        ConstCounter::new(*value).encode(family.encode_family(&[(label, *of)])?)?;
+    }
+    Ok(())
+}
+
+fn process(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    unit: Unit,
+    value: f64,
+) -> fmt::Result {
+    let value = ConstGauge::new(value);
+    value.encode(out.encode_descriptor(name, help, Some(&unit), MetricType::Gauge)?)
+}
+
+/// CPU seconds and resident bytes of this process, where the system tells (Linux).
+fn usage() -> Option<(f64, f64)> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // The name in parentheses may hold blanks; proc(5) counts the fields behind it from 3.
+    let (_, fields) = stat.rsplit_once(')')?;
+    let field = |number: usize| fields.split_whitespace().nth(number - 3)?.parse::<f64>().ok();
+    let ticks = rustix::param::clock_ticks_per_second() as f64;
+    let page = rustix::param::page_size() as f64;
+    Some(((field(14)? + field(15)?) / ticks, field(24)? * page))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_process_knows_what_it_uses() {
+        let (cpu, resident) = usage().unwrap();
+        assert!((0.0..86_400.0).contains(&cpu), "{cpu}");
+        assert!((1e5..1e11).contains(&resident), "{resident}");
+    }
+}
