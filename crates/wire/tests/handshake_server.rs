@@ -86,6 +86,8 @@ fn each_broken_rule_has_its_refusal() {
         (&["connection: upgraded"], Refusal::NotAnUpgrade),
         (&["host"], Refusal::MissingHost),
         (&["host: "], Refusal::MissingHost),
+        (&["host: a b"], Refusal::MissingHost),
+        (&["host: user@example.org"], Refusal::MissingHost),
         (&["host: a", "host: a"], Refusal::RepeatedHost),
         (&["transfer-encoding: chunked"], Refusal::Body),
         (&["transfer-encoding: identity"], Refusal::Body),

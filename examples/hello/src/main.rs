@@ -1,4 +1,4 @@
-//! A server that answers every message in capitals, beside a page of your own.
+//! A server that answers every message in capitals.
 use throng::{Endpoint, Message, Peer, Server};
 
 #[tokio::main]
@@ -10,12 +10,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     });
     let throng = Server::builder().endpoint("/shout", shout).build()?;
-    let page = axum::Router::new().route("/", axum::routing::get(async || "connect to /shout"));
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port())).await?;
+    let address = std::env::args().nth(1).unwrap_or("127.0.0.1:3000".into());
+    let listener = tokio::net::TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
-    Ok(axum::serve(listener, page.merge(throng.routes())).await?)
-}
-
-fn port() -> u16 {
-    std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(3000)
+    Ok(axum::serve(listener, axum::Router::new().merge(throng.routes())).await?)
 }

@@ -16,7 +16,7 @@ impl Drop for Example {
 
 fn start() -> (Example, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hello"));
-    let mut child = command.env("PORT", "0").stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = command.arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let address = line.trim().strip_prefix("listening on ").unwrap().to_owned();

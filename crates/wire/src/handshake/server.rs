@@ -54,7 +54,7 @@ pub fn accept(
         return Err(Refusal::HttpVersion);
     }
     match single(headers, &header::HOST) {
-        Ok(Some(host)) if !trim(host.as_bytes()).is_empty() => {}
+        Ok(Some(host)) if is_host(trim(host.as_bytes())) => {}
         Ok(_) => return Err(Refusal::MissingHost),
         Err(_) => return Err(Refusal::RepeatedHost),
     }
@@ -103,6 +103,13 @@ pub fn is_upgrade(headers: &HeaderMap) -> bool {
         && lists_token(headers, &header::CONNECTION, "upgrade")
 }
 
+/// Whether a value can be `uri-host [":" port]` (RFC 9112 §3.2; the characters of RFC 3986 §3.2.2).
+fn is_host(value: &[u8]) -> bool {
+    let may_stand =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
+    !value.is_empty() && value.iter().all(may_stand)
+}
+
 /// Why a request is no opening handshake that can be accepted.
 #[non_exhaustive]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -116,8 +123,8 @@ pub enum Refusal {
     /// Another version of HTTP than 1.1. 400.
     #[error("a WebSocket handshake needs HTTP/1.1")]
     HttpVersion,
-    /// No `Host`, or an empty one. 400.
-    #[error("the Host header is missing")]
+    /// No `Host`, or one that names no host. 400.
+    #[error("the Host header is missing, or names no host")]
     MissingHost,
     /// More than one `Host`. 400.
     #[error("the Host header is repeated")]
