@@ -61,7 +61,7 @@ pub enum Flush {
 
 impl Flush {
     /// How far apart `Auto` holds a room's writes on a busy worker.
-    pub const AUTO_HOLD: Duration = Duration::from_millis(5);
+    pub const AUTO_HOLD: Duration = Duration::from_millis(6);
     /// The longest interval that can be asked for.
     pub const MAX: Duration = Duration::from_millis(50);
 
