@@ -272,9 +272,9 @@ impl Worker {
         let both = Interest::READABLE | Interest::WRITABLE;
         let registered =
             self.poll.registry().register(conn.transport(), Token(id.key as usize), both);
-        self.tick.out.counters.opened.add(1);
         if let Err(error) = registered {
             tracing::warn!(%error, "a connection could not be registered");
+            self.tick.out.counters.opened.add(1);
             self.tick.out.counters.closed.add(1);
             return;
         }
@@ -283,6 +283,7 @@ impl Worker {
             self.wheel.insert(id, now + self.heartbeat);
         }
         Session::open(conn, opening, &mut self.tick.out, &self.shared);
+        self.tick.out.counters.opened.add(1); // whoever sees it counted knows that it has joined
         if !read_ahead.is_empty() {
             conn.ingest(&mut read_ahead.to_vec(), &mut self.tick, &self.shared);
         }
