@@ -1,0 +1,216 @@
+// A server on a free port, a browser, and pages that note every complaint of the browser.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+/** How long a thing may take on a slow machine before a test gives up, in milliseconds. */
+export const PATIENCE = 30_000;
+
+/** @returns {Promise<number>} */
+async function freePort() {
+  const probe = createServer().listen(0, '127.0.0.1');
+  await once(probe, 'listening');
+  const { port } = /** @type {import('node:net').AddressInfo} */ (probe.address());
+  probe.close();
+  await once(probe, 'close');
+  return port;
+}
+
+/** The binary under test, started and stopped at will on one port. */
+export class Server {
+  /** @type {import('node:child_process').ChildProcess | null} */ #process = null;
+  #output = '';
+
+  /** @param {number} port */
+  constructor(port) {
+    this.port = port;
+    this.url = `http://127.0.0.1:${port}/`;
+  }
+
+  static async start() {
+    const server = new Server(await freePort());
+    await server.start();
+    return server;
+  }
+
+  /** Starts it unless it runs. */
+  async start() {
+    if (this.#process !== null) return;
+    const binary = process.env.THRONG_BIN;
+    if (!binary) throw new Error('THRONG_BIN must name the throng binary');
+    // THRONG_… variables are settings to the binary; it gets none of ours.
+    const env = Object.fromEntries(Object.entries(process.env).filter(([key]) => !key.startsWith('THRONG_')));
+    const child = spawn(binary, ['serve', '--memory', '--listen', `127.0.0.1:${this.port}`], { stdio: ['ignore', 'pipe', 'pipe'], env });
+    this.#process = child;
+    child.stdout.on('data', (data) => { this.#output += data; });
+    child.stderr.on('data', (data) => { this.#output += data; });
+    const failed = once(child, 'error').then(([error]) => { throw error; });
+    failed.catch(() => {});
+    const end = Date.now() + PATIENCE;
+    while (!(await Promise.race([this.#answers(), failed]))) {
+      if (child.exitCode !== null || Date.now() > end) throw new Error(`the server did not start:\n${this.#output}`);
+      await new Promise((resolve) => { setTimeout(resolve, 30); });
+    }
+  }
+
+  /** Kills it as a power cut would. @param {NodeJS.Signals} [signal] */
+  async stop(signal = 'SIGKILL') {
+    const child = this.#process;
+    this.#process = null;
+    if (child === null || child.exitCode !== null || child.signalCode !== null) return;
+    const exit = once(child, 'exit');
+    child.kill(signal);
+    await exit;
+  }
+
+  async #answers() {
+    try {
+      return (await fetch(this.url)).ok;
+    } catch {
+      return false;
+    }
+  }
+}
+
+export class Browser {
+  /** @param {import('playwright-core').BrowserContext} base @param {string} profile */
+  constructor(base, profile) {
+    this.browser = /** @type {import('playwright-core').Browser} */ (base.browser());
+    this.base = base;
+    this.profile = profile;
+  }
+
+  static async launch() {
+    const profile = await mkdtemp(join(tmpdir(), 'throng-browser-'));
+    const base = await chromium.launchPersistentContext(profile, {
+      executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
+      headless: true,
+      args: ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+        '--disable-component-update', '--disable-sync', '--font-render-hinting=none'],
+    });
+    return new Browser(base, profile);
+  }
+
+  /**
+   * A page in a context of its own: another person at another machine.
+   * @param {import('playwright-core').BrowserContextOptions} [options]
+   */
+  async page(options = {}) {
+    const context = await this.browser.newContext({ viewport: { width: 1100, height: 720 }, locale: 'en-GB', ...options });
+    context.setDefaultTimeout(PATIENCE);
+    const page = await context.newPage();
+    const complaints = watch(page);
+    await page.addInitScript(() => {
+      document.addEventListener('securitypolicyviolation', (event) => {
+        console.error(`CSP: ${event.violatedDirective} ${event.blockedURI}`);
+      });
+    });
+    return { page, complaints };
+  }
+
+  /** Closes all pages, so that one test leaves nobody behind for the next. */
+  async clear() {
+    await Promise.all(this.browser.contexts().filter((context) => context !== this.base).map((context) => context.close()));
+  }
+
+  async close() {
+    await this.base.close();
+    await rm(this.profile, { recursive: true, force: true, maxRetries: 5 });
+  }
+}
+
+/** Everything the page has to complain of, but for the failed connections of a server that is down. @param {import('playwright-core').Page} page */
+function watch(page) {
+  /** @type {string[]} */
+  const complaints = [];
+  page.on('console', (message) => {
+    if (['error', 'warning'].includes(message.type()) && !/WebSocket connection to .* failed/.test(message.text())) complaints.push(message.text());
+  });
+  page.on('pageerror', (error) => complaints.push(String(error)));
+  page.on('dialog', (dialog) => {
+    complaints.push(`dialog: ${dialog.message()}`);
+    void dialog.dismiss();
+  });
+  page.on('response', (response) => {
+    if (response.status() >= 400) complaints.push(`${response.status()} ${response.url()}`);
+  });
+  page.on('request', (request) => {
+    const { origin } = new URL(request.url());
+    if (origin !== 'null' && page.url().startsWith('http') && origin !== new URL(page.url()).origin) complaints.push(`foreign request: ${request.url()}`);
+  });
+  return complaints;
+}
+
+/**
+ * A person in the chat, with the verbs of a test.
+ */
+export class Person {
+  /** @param {import('playwright-core').Page} page @param {string[]} complaints */
+  constructor(page, complaints) {
+    this.page = page;
+    this.complaints = complaints;
+  }
+
+  /**
+   * @param {Browser} browser
+   * @param {Server} server
+   * @param {string} query with its question mark
+   * @param {import('playwright-core').BrowserContextOptions} [options]
+   */
+  static async enter(browser, server, query, options) {
+    const { page, complaints } = await browser.page(options);
+    await page.goto(new URL(query, server.url).href);
+    const person = new Person(page, complaints);
+    await person.online();
+    return person;
+  }
+
+  online() {
+    return this.page.waitForSelector('#link[data-state="online"]', { state: 'attached' });
+  }
+
+  /** @param {string} text */
+  async say(text) {
+    await this.page.locator('#message').fill(text);
+    await this.page.locator('#message').press('Enter');
+  }
+
+  /** Waits until a message with exactly this text is there. @param {string} text */
+  async hears(text) {
+    await this.page.waitForFunction((wanted) => [...document.querySelectorAll('.message .text')].some((node) => node.textContent === wanted), text);
+  }
+
+  /** All texts, in order. */
+  texts() {
+    return this.page.locator('.message .text').allTextContents();
+  }
+
+  /** The lines the page says itself, without their time. */
+  notices() {
+    return this.page.locator('.notice > span').allTextContents();
+  }
+
+  /** Who is here, ourselves first. */
+  people() {
+    return this.page.locator('#people-list .who').allTextContents();
+  }
+
+  /** @param {number} count */
+  async sees(count) {
+    await this.page.waitForFunction((wanted) => document.querySelectorAll('#people-list li').length === wanted, count);
+  }
+
+  /** Waits until the last of our messages is confirmed. @param {string} text */
+  async delivered(text) {
+    await this.page.waitForFunction((wanted) => [...document.querySelectorAll('.message.mine')].some((node) => node instanceof HTMLElement
+      && node.dataset.delivery === 'sent' && node.querySelector('.text')?.textContent === wanted), text);
+  }
+
+  leave() {
+    return this.page.context().close();
+  }
+}
