@@ -74,8 +74,7 @@ async fn live(State(app): State<App>, headers: HeaderMap, request: Request) -> R
         return (StatusCode::UNAUTHORIZED, "log in first\n").into_response();
     };
     let here = Arc::clone(&app.here);
-    let visitor =
-        move |_: &_| Visitor { name: name.clone(), sent: 0, here: Arc::clone(&here) };
+    let visitor = move |_: &_| Visitor { name: name.clone(), sent: 0, here: Arc::clone(&here) };
     app.throng.accept(request, &Endpoint::handler(visitor))
 }
 
