@@ -2,7 +2,7 @@
 //!
 //! A worker is one thread with one `epoll` loop. It owns its connections outright: no locks, no
 //! tasks, no channel per connection. It lends them its one read buffer, its one inflate context
-//! and its one output buffer while it handles them, so an idle connection is some 250 bytes.
+//! and its one output buffer while it handles them, so an idle connection is some 200 bytes.
 //!
 //! - [`Engine`] starts the workers and hands sockets to them, after a handshake that happened
 //!   elsewhere ([`Handover`]).

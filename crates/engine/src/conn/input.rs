@@ -1,0 +1,199 @@
+//! What comes in on a connection: bytes become events, events go to the session.
+
+use std::io::{self, Read};
+
+use throng_wire::decode::Event;
+use throng_wire::{CloseFrame, OpCode, ProtocolError, Scratch};
+
+use super::output::encode_close_cut;
+use super::{CLOSE_PATIENCE, Conn, More, Phase, Reading};
+use crate::engine::Shared;
+use crate::session::Session;
+use crate::tick::{Out, Tick};
+use crate::wheel::Coarse;
+
+/// Answers gathered beyond this are written before the next message is handled.
+const CORK_LIMIT: usize = 64 << 10;
+
+impl Conn {
+    /// Reads once and handles what came; answers leave in one write. One read, so that nobody
+    /// keeps the worker from the others.
+    ///
+    /// `hung_up`: the peer may have sent FIN behind what is read, so that a short read is not
+    /// the end.
+    pub(crate) fn readable(&mut self, tick: &mut Tick, shared: &Shared, hung_up: bool) -> More {
+        if self.reading == Reading::Paused {
+            return More::No;
+        }
+        let mut buffer = std::mem::take(&mut tick.read);
+        let read = loop {
+            match self.transport.read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read,
+            }
+        };
+        let more = match read {
+            Ok(0) => {
+                self.phase = Phase::Dead;
+                More::No
+            }
+            Ok(read) => {
+                self.heard = tick.out.coarse;
+                tick.out.counters.bytes_in.add(read as u64);
+                self.ingest(&mut buffer[..read], tick, shared);
+                let more = read == buffer.len() || hung_up;
+                if more && self.phase != Phase::Dead && self.reading == Reading::On {
+                    More::Maybe
+                } else {
+                    More::No
+                }
+            }
+            Err(error) => {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    self.phase = Phase::Dead;
+                }
+                More::No
+            }
+        };
+        tick.read = buffer;
+        more
+    }
+
+    /// It is not read from for reasons of ours, which must not count as its silence.
+    pub(crate) fn excuse(&mut self, now: Coarse) {
+        self.heard = now;
+    }
+
+    /// Handles bytes from the peer, unmasking them in place.
+    pub(crate) fn ingest(&mut self, chunk: &mut [u8], tick: &mut Tick, shared: &Shared) {
+        let Tick { scratch, out, .. } = tick;
+        let rest = self.handle_chunk(chunk, scratch, out, shared);
+        if !rest.is_empty() && self.reading == Reading::Paused {
+            let stash = &mut self.rare.get_or_insert_default().stash;
+            debug_assert!(stash.is_empty());
+            stash.extend_from_slice(rest);
+        }
+        self.flush_cork(out);
+        self.check_taken(out);
+    }
+
+    /// Returns what was left unhandled because the peer does not take its answers.
+    fn handle_chunk<'a>(
+        &mut self,
+        mut chunk: &'a mut [u8],
+        scratch: &mut Scratch,
+        out: &mut Out,
+        shared: &Shared,
+    ) -> &'a mut [u8] {
+        while !chunk.is_empty() {
+            if matches!(self.phase, Phase::Failing(_) | Phase::Finishing(_) | Phase::Dead) {
+                return &mut [];
+            }
+            let consumed = match self.decoder.next(&self.policy.limits, chunk, scratch) {
+                Ok(step) => {
+                    let consumed = step.consumed;
+                    match step.event {
+                        Some(event) => self.handle_event(event, out, shared),
+                        None => return &mut [],
+                    }
+                    consumed
+                }
+                Err(error) => {
+                    self.fail(&error, out, shared);
+                    return &mut [];
+                }
+            };
+            chunk = &mut chunk[consumed..];
+            if out.cork.len() > CORK_LIMIT {
+                self.flush_cork(out);
+            }
+            if self.outbox.is_some() {
+                self.check_taken(out);
+                if self.reading == Reading::Paused {
+                    return chunk;
+                }
+            }
+        }
+        chunk
+    }
+
+    #[inline]
+    fn handle_event(&mut self, event: Event<'_>, out: &mut Out, shared: &Shared) {
+        match event {
+            Event::Message { kind, payload } => {
+                out.counters.messages_in.add(1);
+                if self.is_open() {
+                    Session::message(self, kind, payload, out, shared);
+                }
+            }
+            Event::Ping(payload) => {
+                if self.is_open() {
+                    self.send(out, OpCode::Pong, payload);
+                    Session::ping(self, payload, out, shared);
+                }
+            }
+            Event::Pong(payload) => {
+                if self.is_open() {
+                    Session::pong(self, payload, out, shared);
+                }
+            }
+            Event::Close(frame) => self.handle_close(frame, out),
+        }
+    }
+
+    fn handle_close(&mut self, frame: Option<CloseFrame<'_>>, out: &mut Out) {
+        if self.is_open() {
+            // Echo the code, as is customary (RFC 6455 §5.5.1).
+            let code = frame.as_ref().map(|frame| frame.code);
+            encode_close_cut(&mut out.cork, code, "");
+        }
+        if self.session.wants_farewell() {
+            let farewell = frame
+                .map_or((1005, Box::default()), |frame| (frame.code.into(), frame.reason.into()));
+            self.rare.get_or_insert_default().farewell = Some(farewell);
+        }
+        self.phase = Phase::Finishing(out.coarse + CLOSE_PATIENCE);
+    }
+
+    /// The peer broke the protocol or a limit: says so, sends FIN and reads no more messages
+    /// (RFC 6455 §7.1.7).
+    fn fail(&mut self, error: &ProtocolError, out: &mut Out, shared: &Shared) {
+        out.counters.protocol_errors.add(1);
+        if self.is_open() {
+            Session::error(self, error, out, shared);
+        }
+        if self.is_open() {
+            encode_close_cut(&mut out.cork, Some(error.close_code()), &error.to_string());
+        }
+        self.flush_cork(out);
+        if self.phase != Phase::Dead {
+            if self.outbox.is_none() {
+                self.transport.finish();
+            }
+            self.phase = Phase::Failing(out.coarse + CLOSE_PATIENCE);
+        }
+    }
+
+    /// Goes on with a peer that has taken what it was owed. `More::Maybe`: read the socket too,
+    /// for what came in between announced itself in vain.
+    pub(crate) fn resume(&mut self, tick: &mut Tick, shared: &Shared) -> More {
+        if self.reading == Reading::On {
+            return More::No;
+        }
+        self.reading = Reading::On;
+        let mut stash = match &mut self.rare {
+            Some(rare) => std::mem::take(&mut rare.stash),
+            None => Vec::new(),
+        };
+        self.ingest(&mut stash, tick, shared);
+        if self.reading == Reading::On { More::Maybe } else { More::No }
+    }
+
+    /// Stops reading while more than the outbox may hold waits for the peer.
+    fn check_taken(&mut self, out: &Out) {
+        if self.buffered() > self.policy.outbox && self.reading == Reading::On {
+            self.reading = Reading::Paused;
+            out.counters.paused.add(1);
+        }
+    }
+}
