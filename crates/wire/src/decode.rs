@@ -17,10 +17,11 @@ use self::unfinished::{Message, Stage, Unfinished};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The longest payload of one data frame, in bytes as transferred. Default 16 MiB. Over:
-    /// [`FrameTooBig`](ProtocolError::FrameTooBig).
+    /// [`FrameTooBig`](ProtocolError::FrameTooBig). What is compressed may be longer by a
+    /// thousandth and 64 bytes, which is what deflate adds to data it can't compress.
     pub max_frame: usize,
-    /// The longest message in bytes, both as transferred and decompressed. Default 16 MiB.
-    /// Over: [`MessageTooBig`](ProtocolError::MessageTooBig).
+    /// The longest message in bytes, decompressed; the same allowance holds for what is
+    /// transferred. Default 16 MiB. Over: [`MessageTooBig`](ProtocolError::MessageTooBig).
     pub max_message: usize,
     /// The most frames to one message; empty ones count. Default 131,072. Over:
     /// [`TooManyFragments`](ProtocolError::TooManyFragments).
@@ -323,13 +324,20 @@ impl Decoder {
             }
             _ => {}
         }
+        // The limits are of what the application gets; the inflater holds it to them. What can't
+        // be compressed is a little longer as it travels.
+        let compressed = header.rsv1 || message.is_some_and(|message| message.compressed);
+        let most = |limit: usize| match compressed {
+            true => limit.saturating_add(limit / 1024 + 64),
+            false => limit,
+        };
         let too_long =
             ProtocolError::FrameTooBig { announced: header.len, limit: limits.max_frame };
         let len = usize::try_from(header.len).map_err(|_| too_long)?;
-        if len > limits.max_frame {
+        if len > most(limits.max_frame) {
             return Err(too_long);
         }
-        if len > limits.max_message.saturating_sub(gathered) {
+        if len > most(limits.max_message).saturating_sub(gathered) {
             return Err(ProtocolError::MessageTooBig { limit: limits.max_message });
         }
         Ok(len)

@@ -142,9 +142,10 @@ fn the_limit_is_for_what_travels_as_well() {
     let deflate = Some(agreed(false, 15));
     let error = decode_with(Role::Server, deflate, &limits, &frame(TEXT | RSV1, &HELLO)).1;
     assert_eq!(error, Some(ProtocolError::MessageTooBig { limit: 4 }));
+    // Beyond what deflate may add to data it can't compress.
     let limits = Limits { max_frame: 6, ..Limits::default() };
-    let error = decode_with(Role::Server, deflate, &limits, &frame(TEXT | RSV1, &HELLO)).1;
-    assert_eq!(error, Some(ProtocolError::FrameTooBig { announced: 7, limit: 6 }));
+    let error = decode_with(Role::Server, deflate, &limits, &frame(TEXT | RSV1, &[0; 71])).1;
+    assert_eq!(error, Some(ProtocolError::FrameTooBig { announced: 71, limit: 6 }));
 }
 
 #[test]
@@ -250,4 +251,29 @@ fn one_scratch_serves_connections_that_take_over_and_others() {
         }
         scratch.trim();
     }
+}
+
+#[test]
+fn what_cannot_be_compressed_may_be_a_little_longer_than_the_limit_as_it_travels() {
+    let mut state = 7u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    })
+    .take(1 << 18)
+    .collect();
+    let mut data = Vec::new();
+    Deflater::new(4, 8, 15).compress(&noise, &mut data);
+    assert!(data.len() > noise.len(), "{}", data.len());
+    let mut bytes = Vec::new();
+    encode_compressed(&mut bytes, throng_wire::OpCode::Binary, &data, Some(KEY));
+    let receive = |limit: usize| {
+        let limits = Limits { max_frame: limit, max_message: limit, ..Limits::default() };
+        decode_with(Role::Server, Some(agreed(false, 15)), &limits, &bytes)
+    };
+    let (seen, error) = receive(noise.len());
+    assert!(error.is_none() && seen.len() == 1, "{error:?}");
+    let (seen, error) = receive(noise.len() - 1);
+    assert!(seen.is_empty());
+    assert_eq!(error.map(|error| error.close_code()), Some(CloseCode::TOO_BIG));
 }
