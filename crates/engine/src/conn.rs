@@ -5,13 +5,12 @@ mod input;
 mod output;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
 use throng_wire::{Decoder, Deflate, Deflater, Role};
 
 use crate::admission::Permit;
-use crate::outbox::Outbox;
+use crate::outbox::{Backlog, Outbox};
 use crate::policy::Policy;
 use crate::session::{Opening, Session};
 use crate::transport::Transport;
@@ -26,6 +25,7 @@ pub(crate) struct Arrival {
     pub(crate) policy: Arc<Policy>,
     pub(crate) deflate: Option<Deflate>,
     pub(crate) permit: Option<Permit>,
+    pub(crate) companion: Option<Box<dyn Send>>,
 }
 
 /// A connection on a worker. Some 200 bytes, and no heap of its own while idle.
@@ -40,6 +40,8 @@ pub(crate) struct Conn {
     phase: Phase,
     deflate: Option<Deflate>,
     reading: Reading,
+    /// It is on the worker's list of those to be read again.
+    pub(crate) queued: bool,
     /// Something was posted to an empty outbox and has not been tried yet.
     posted: bool,
     /// The worker has taken it out of its rooms.
@@ -63,14 +65,33 @@ pub(crate) struct Place {
 /// What few connections have.
 #[derive(Default)]
 struct Rare {
-    /// Input that has been read but not handled, because its answers are not being taken.
+    /// Input that has been read but not handled: its answers are not being taken, or it is the
+    /// others' turn.
     stash: Vec<u8>,
     /// Our compression context, where takeover was agreed.
     deflater: Option<Deflater>,
-    /// Mirrors [`Conn::buffered`] for handles.
-    shared_buffered: Option<Arc<AtomicUsize>>,
+    /// Tells handles what waits.
+    backlog: Option<Arc<Backlog>>,
     /// The peer's close frame, for the handler.
     farewell: Option<(u16, Box<str>)>,
+    /// See [`Handover::companion`](crate::Handover::companion).
+    companion: Option<Box<dyn Send>>,
+}
+
+impl Rare {
+    fn with_companion(companion: Box<dyn Send>) -> Box<Self> {
+        let mut rare = Box::<Self>::default();
+        rare.companion = Some(companion);
+        rare
+    }
+}
+
+impl Drop for Rare {
+    fn drop(&mut self) {
+        if let Some(backlog) = &self.backlog {
+            backlog.end();
+        }
+    }
 }
 
 /// The life of a connection after the handshake (RFC 6455 §7).
@@ -103,6 +124,8 @@ pub(crate) enum Phase {
 enum Reading {
     /// Input is handled as it comes.
     On,
+    /// Input that was put aside is handled before more is read.
+    Deferred,
     /// The peer does not take its answers; nothing is read until it does.
     Paused,
 }
@@ -126,12 +149,13 @@ impl Conn {
             phase: Phase::Open,
             deflate: arrival.deflate,
             reading: Reading::On,
+            queued: false,
             posted: false,
             parted: false,
             id,
             heard: now,
             pinged: 0,
-            rare: None,
+            rare: arrival.companion.map(Rare::with_companion),
             _permit: arrival.permit,
         };
         (conn, arrival.read_ahead, arrival.opening)
@@ -171,6 +195,11 @@ impl Conn {
         self.outbox.as_ref().map_or(0, |outbox| outbox.bytes())
     }
 
+    /// The same with the bookkeeping, as the policy's limit counts it.
+    pub(crate) fn owed(&self) -> usize {
+        self.outbox.as_ref().map_or(0, |outbox| outbox.weight())
+    }
+
     /// Whether anything waits for the peer.
     pub(crate) fn is_waiting(&self) -> bool {
         self.outbox.is_some()
@@ -190,12 +219,11 @@ impl Conn {
         farewell.unwrap_or((1006, Box::default()))
     }
 
-    pub(crate) fn share_buffered(&mut self) -> Arc<AtomicUsize> {
+    /// What handles read.
+    pub(crate) fn backlog(&mut self) -> Arc<Backlog> {
         let buffered = self.buffered();
         let rare = self.rare.get_or_insert_default();
-        let shared =
-            rare.shared_buffered.get_or_insert_with(|| Arc::new(AtomicUsize::new(buffered)));
-        Arc::clone(shared)
+        Arc::clone(rare.backlog.get_or_insert_with(|| Arc::new(Backlog::new(buffered))))
     }
 }
 

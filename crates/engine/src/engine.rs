@@ -61,6 +61,9 @@ pub struct Handover {
     pub deflate: Option<Deflate>,
     /// The right to be connected, from [`Engine::admission`].
     pub permit: Option<Permit>,
+    /// Something to drop when the connection has ended: how a front that pumps bytes into a
+    /// socket pair learns of it.
+    pub companion: Option<Box<dyn Send>>,
 }
 
 /// The worker threads. Dropping it leaves them running; see [`Engine::shutdown`].
@@ -140,8 +143,9 @@ impl Engine {
     }
 
     fn adopt_transport(&self, transport: Transport, handover: Handover) {
-        let Handover { read_ahead, opening, policy, deflate, permit } = handover;
-        let arrival = Arrival { transport, read_ahead, opening, policy, deflate, permit };
+        let Handover { read_ahead, opening, policy, deflate, permit, companion } = handover;
+        let arrival =
+            Arrival { transport, read_ahead, opening, policy, deflate, permit, companion };
         let worker = self.least_loaded();
         self.handed[worker].fetch_add(1, Ordering::Relaxed);
         self.shared.inboxes[worker].push(Post::Adopt(Box::new(arrival)));
@@ -171,6 +175,7 @@ impl Engine {
             stats.add(counters);
         }
         stats.connections = stats.opened.saturating_sub(stats.closed);
+        stats.admitted = self.shared.admission.in_use() as u64;
         (stats.refused_total, stats.refused_per_ip) = self.shared.admission.refused();
         stats
     }

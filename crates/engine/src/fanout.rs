@@ -256,7 +256,7 @@ impl Fanout {
 
     /// Takes back a buffer that nobody refers to any more.
     fn recycle(&mut self, buffer: Bytes) {
-        const KEEP_BYTES: usize = 256 << 10;
+        const KEEP_BYTES: usize = 2 * MAX_BATCH;
         const KEEP_BUFFERS: usize = 16;
         if self.spare.len() < KEEP_BUFFERS
             && let Ok(mut buffer) = buffer.try_into_mut()
@@ -297,12 +297,17 @@ impl LocalRoom {
 /// the receivers.
 const MAX_BATCH: usize = 64 << 10;
 
+/// From this size on the rest of a batch is kept by reference.
+const SHARED: usize = 16 << 10;
+
 /// A member that did not take everything at once.
 #[cold]
 fn give_rest(conn: &mut Conn, rest: Bytes, frames: u64, out: &mut Out, touched: &mut Vec<u32>) {
     // Part of a frame must be followed by the rest of it, whatever the policy.
     let begun = !conn.is_waiting();
-    if begun || conn.buffered() <= conn.policy().outbox {
+    if begun || !conn.is_overfull(out) {
+        // A little must not keep a whole batch in memory.
+        let rest = if rest.len() < SHARED { Bytes::copy_from_slice(&rest) } else { rest };
         conn.enqueue(rest);
     } else {
         conn.too_slow(frames, out);

@@ -1,7 +1,6 @@
 //! What an embedder writes: a handler for each connection.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use throng_hub::{Room, RoomId, Space};
@@ -11,6 +10,7 @@ use throng_wire::{CloseCode, Kind, OpCode, Prepared, ProtocolError, ReasonTooLon
 use crate::conn::Conn;
 use crate::engine::Shared;
 use crate::inbox::{Inbox, Post};
+use crate::outbox::Backlog;
 use crate::tick::Out;
 use crate::wheel::ConnId;
 
@@ -194,7 +194,7 @@ impl Peer<'_> {
         Handle {
             inbox: Arc::clone(self.shared.inbox(self.out.worker)),
             id: self.conn.id(),
-            buffered: self.conn.share_buffered(),
+            backlog: self.conn.backlog(),
         }
     }
 }
@@ -214,7 +214,7 @@ pub(crate) struct Rooms {
 pub struct Handle {
     inbox: Arc<Inbox>,
     id: ConnId,
-    buffered: Arc<AtomicUsize>,
+    backlog: Arc<Backlog>,
 }
 
 impl Handle {
@@ -244,12 +244,14 @@ impl Handle {
         self.inbox.push(Post::Terminate(self.id));
     }
 
-    /// Bytes sent through handles or by the worker that the peer's socket has not taken yet.
+    /// Bytes sent through handles or by the worker that the peer's socket has not taken yet; 0
+    /// after the connection has ended.
     pub fn buffered_amount(&self) -> usize {
-        self.buffered.load(Ordering::Relaxed)
+        self.backlog.bytes()
     }
 
     fn push_frame(&self, frame: Bytes) {
+        self.backlog.post(frame.len());
         self.inbox.push(Post::Send(self.id, frame));
     }
 }

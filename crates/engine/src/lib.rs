@@ -33,6 +33,7 @@
 //!     policy: policy.clone(),
 //!     deflate: None,
 //!     permit: None,
+//!     companion: None,
 //! };
 //! engine.adopt(socket, handover);
 //! # std::io::Result::Ok(())

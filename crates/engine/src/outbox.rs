@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::{Buf, Bytes};
 
@@ -21,6 +22,11 @@ impl Outbox {
     /// Bytes that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The same with what the pieces cost beside their bytes.
+    pub(crate) fn weight(&self) -> usize {
+        self.bytes + self.queue.len() * PIECE_COST
     }
 
     /// Appends; empty pieces are ignored.
@@ -66,6 +72,50 @@ impl Outbox {
 }
 
 const MAX_SLICES: usize = 64;
+/// A place in the queue, and the header of a shared buffer.
+const PIECE_COST: usize = 96;
+
+/// How much waits for a peer, as handles on other threads see it.
+pub(crate) struct Backlog {
+    /// Sent through handles, on its way to the worker.
+    posted: AtomicUsize,
+    /// In the outbox, as of the last change.
+    outbox: AtomicUsize,
+    ended: AtomicBool,
+}
+
+impl Backlog {
+    pub(crate) fn new(outbox: usize) -> Self {
+        let ended = AtomicBool::new(false);
+        Self { posted: AtomicUsize::new(0), outbox: AtomicUsize::new(outbox), ended }
+    }
+
+    /// A handle posts a frame.
+    pub(crate) fn post(&self, bytes: usize) {
+        self.posted.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// The worker has the frame.
+    pub(crate) fn arrived(&self, bytes: usize) {
+        self.posted.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_outbox(&self, bytes: usize) {
+        self.outbox.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The connection is gone: nothing waits any more.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        if self.ended.load(Ordering::Relaxed) {
+            return 0;
+        }
+        self.posted.load(Ordering::Relaxed) + self.outbox.load(Ordering::Relaxed)
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -18,6 +18,9 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
             /// Connections open now, those still in the closing handshake included.
             pub connections: u64,
+            /// Connections that count for the caps: those open, and those on their way to a worker
+            /// or, over foreign IO, out of the front.
+            pub admitted: u64,
             /// Upgrades refused because the server was full.
             pub refused_total: u64,
             /// Upgrades refused because their address had too many connections.

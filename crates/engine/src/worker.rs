@@ -15,7 +15,7 @@ use throng_wire::CloseCode;
 use crate::conn::{Arrival, Conn, More, Phase};
 use crate::engine::Shared;
 use crate::fanout::Fanout;
-use crate::inbox::Post;
+use crate::inbox::{Inbox, Post};
 use crate::policy::HEARTBEAT;
 use crate::session::Session;
 use crate::stats::Counters;
@@ -79,6 +79,8 @@ impl Worker {
 
     /// Runs until a shutdown has ended every connection.
     pub(crate) fn run(mut self) {
+        // Also when a panic ends this thread: nobody may wait for it.
+        let _end = CloseOnDrop(Arc::clone(self.shared.inbox(self.index)));
         let mut events = Events::with_capacity(1024);
         while !self.is_finished() {
             let timeout = self.timeout();
@@ -94,6 +96,7 @@ impl Worker {
             self.shared.inbox(self.index).awake();
             self.tick.out.coarse = self.wheel.coarse(now);
 
+            let again = std::mem::take(&mut self.again);
             for event in &events {
                 if event.token() != WAKE {
                     let key = event.token().0 as u32;
@@ -105,7 +108,7 @@ impl Worker {
                     );
                 }
             }
-            self.read_again();
+            self.read_again(again);
             self.drain_inbox();
             self.run_timers();
             self.fanout.flush(
@@ -117,7 +120,12 @@ impl Worker {
             );
             self.settle_touched();
         }
-        self.shared.inbox(self.index).close();
+        // Who has not gone by now goes the way of everybody else, without another word.
+        let left: Vec<u32> = self.conns.iter().map(|(key, _)| key as u32).collect();
+        for key in left {
+            self.conns[key as usize].kill();
+            self.settle(key);
+        }
     }
 
     /// How long the next poll may wait. `None`: until something happens.
@@ -157,35 +165,52 @@ impl Worker {
         let Some(conn) = self.conns.get_mut(key as usize) else { return };
         if writable {
             conn.writable(&self.tick.out);
-            if conn.may_resume() && conn.resume(&mut self.tick, &self.shared) == More::Maybe {
-                self.again.push(key);
-            }
+            self.resume(key);
         }
-        if readable || hung_up {
+        // Whoever is on the list is read in its turn.
+        let queued = self.conns.get(key as usize).is_some_and(|conn| conn.queued);
+        if (readable || hung_up) && !queued {
             self.read(key, hung_up);
         } else {
             self.settle(key);
         }
     }
 
+    /// Goes on with a connection that has taken what it was owed.
+    fn resume(&mut self, key: u32) {
+        let conn = &mut self.conns[key as usize];
+        if conn.may_resume() && conn.resume(&mut self.tick, &self.shared) == More::Maybe {
+            self.queue(key);
+        }
+    }
+
+    /// Puts a connection on the list of those to be read in the next turn, once.
+    fn queue(&mut self, key: u32) {
+        let conn = &mut self.conns[key as usize];
+        if !std::mem::replace(&mut conn.queued, true) {
+            self.again.push(key);
+        }
+    }
+
     #[inline]
     fn read(&mut self, key: u32, hung_up: bool) {
         let Some(conn) = self.conns.get_mut(key as usize) else { return };
-        if self.shared.congestion.any() && conn.session.publishes() {
+        if self.shared.congestion.any() && conn.is_open() && conn.session.publishes() {
             conn.excuse(self.tick.out.coarse);
-            self.again.push(key);
-            return;
-        }
-        if conn.readable(&mut self.tick, &self.shared, hung_up) == More::Maybe {
-            self.again.push(key);
+            self.queue(key);
+        } else if conn.readable(&mut self.tick, &self.shared, hung_up) == More::Maybe {
+            self.queue(key);
         }
         self.settle(key);
     }
 
-    fn read_again(&mut self) {
-        for key in std::mem::take(&mut self.again) {
-            // Treated as hung up: whether FIN has come in the meantime is not known here.
-            self.read(key, true);
+    fn read_again(&mut self, again: Vec<u32>) {
+        for key in again {
+            let Some(conn) = self.conns.get_mut(key as usize) else { continue };
+            if std::mem::take(&mut conn.queued) {
+                // Treated as hung up: whether FIN has come in the meantime is not known here.
+                self.read(key, true);
+            }
         }
     }
 
@@ -221,6 +246,7 @@ impl Worker {
             Post::Adopt(arrival) => self.adopt(*arrival),
             Post::Enter(id, room) => {
                 if let Some(conn) = find(&mut self.conns, id)
+                    && conn.is_open()
                     && conn.session.is_in(&room)
                 {
                     self.fanout.enter(conn, &room);
@@ -288,6 +314,9 @@ impl Worker {
             conn.ingest(&mut read_ahead.to_vec(), &mut self.tick, &self.shared);
         }
         conn.flush_cork(&mut self.tick.out);
+        if conn.is_deferred() {
+            self.queue(id.key);
+        }
         if let Some(end) = self.end {
             self.say_goodbye(id.key, end);
         }
@@ -356,8 +385,15 @@ impl Worker {
             }
             return;
         }
-        let silent = now - conn.heard();
-        let due = if silent >= 2 * self.heartbeat && conn.pinged() >= conn.heard() {
+        if conn.is_waiting() {
+            // Whether a slow reader has taken something shows before its socket says so.
+            conn.writable(&self.tick.out);
+            self.resume(id.key);
+        }
+        let Some(conn) = find(&mut self.conns, id) else { return };
+        let silent = now.saturating_sub(conn.heard());
+        // Equal means that the answer came within the step of the ping.
+        let due = if silent >= 2 * self.heartbeat && conn.pinged() > conn.heard() {
             self.tick.out.counters.heartbeat_timeouts.add(1);
             // Most likely nobody hears it.
             conn.begin_close(&mut self.tick.out, HEARTBEAT, "nothing came back after a ping");
@@ -373,6 +409,15 @@ impl Worker {
         };
         self.wheel.insert(id, due);
         self.settle(id.key);
+    }
+}
+
+/// Closes an inbox when its worker is gone, however that came.
+struct CloseOnDrop(Arc<Inbox>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ::axum::body::Body;
 use ::axum::extract::{ConnectInfo, Request};
@@ -17,6 +18,7 @@ use hyper_util::rt::TokioIo;
 use throng_engine::{Engine, Handover, Opening, Visitor};
 use throng_wire::handshake::server::{ServerOptions, accept};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::oneshot;
 
 use crate::endpoint::{Endpoint, Kind};
 use crate::server::Server;
@@ -75,6 +77,7 @@ pub(crate) fn upgrade(
         policy: Arc::clone(&endpoint.policy),
         deflate: accepted.deflate,
         permit: Some(permit),
+        companion: None,
     };
     let server = server.clone();
     tokio::spawn(async move {
@@ -122,13 +125,27 @@ async fn hand_over(engine: &Engine, upgraded: Upgraded, mut handover: Handover) 
         }
         Err(upgraded) => {
             let (near, mut far) = UnixStream::pair()?;
+            // The permit is for what is kept here, too.
+            let _permit = handover.permit.take();
+            let (companion, ended) = oneshot::channel::<()>();
+            handover.companion = Some(Box::new(companion));
             engine.adopt_pair(near.into_std()?, handover);
-            // Ends with either side; an error is an end, too.
-            let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(upgraded), &mut far).await;
+            let mut foreign = TokioIo::new(upgraded);
+            tokio::select! {
+                // Ends with either side; an error is an end, too.
+                _ = tokio::io::copy_bidirectional(&mut foreign, &mut far) => {}
+                () = async {
+                    let _ = ended.await;
+                    tokio::time::sleep(LAST_BYTES).await;
+                } => {}
+            }
             Ok(())
         }
     }
 }
+
+/// How long a foreign stream may take what the connection left behind when it ended.
+const LAST_BYTES: Duration = Duration::from_secs(5);
 
 /// A value of the query, decoded as forms are.
 fn query_value(uri: &Uri, name: &str) -> Option<String> {

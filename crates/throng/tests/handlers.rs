@@ -146,6 +146,20 @@ fn closes_from_our_side_and_without_a_frame() {
 }
 
 #[test]
+fn a_shutdown_tells_every_handler() {
+    let study = Study::start();
+    let stubborn = study.connect(); // never answers the close
+    let handle = study.handles.lock().unwrap()[0].clone();
+    let server = study.rig.server.clone();
+    study.rig.block_on(server.shutdown(std::time::Duration::from_millis(200)));
+    study.expect(&["open", "close 1006 "]);
+    assert_eq!(server.stats().connections, 0);
+    handle.send("to nobody");
+    assert_eq!(handle.buffered_amount(), 0);
+    drop(stubborn);
+}
+
+#[test]
 fn errors_of_the_peer_are_told() {
     use std::io::Write;
     let study = Study::start();

@@ -14,6 +14,9 @@ use crate::wheel::Coarse;
 
 /// Answers gathered beyond this are written before the next message is handled.
 const CORK_LIMIT: usize = 64 << 10;
+/// Payload of this many bytes is handled in one go; then it is the others' turn. Matters where a
+/// little input is a lot of payload, that is, with compression.
+const TURN_LIMIT: usize = 1 << 20;
 
 impl Conn {
     /// Reads once and handles what came; answers leave in one write. One read, so that nobody
@@ -22,8 +25,13 @@ impl Conn {
     /// `hung_up`: the peer may have sent FIN behind what is read, so that a short read is not
     /// the end.
     pub(crate) fn readable(&mut self, tick: &mut Tick, shared: &Shared, hung_up: bool) -> More {
-        if self.reading == Reading::Paused {
-            return More::No;
+        match self.reading {
+            Reading::On => {}
+            Reading::Paused => return More::No,
+            Reading::Deferred => {
+                self.ingest_stash(tick, shared);
+                return self.more();
+            }
         }
         let mut buffer = std::mem::take(&mut tick.read);
         let read = loop {
@@ -33,6 +41,8 @@ impl Conn {
             }
         };
         let more = match read {
+            // What it is still owed after both close frames is written first.
+            Ok(0) if matches!(self.phase, Phase::Finishing(_)) && self.is_waiting() => More::No,
             Ok(0) => {
                 self.phase = Phase::Dead;
                 More::No
@@ -41,12 +51,8 @@ impl Conn {
                 self.heard = tick.out.coarse;
                 tick.out.counters.bytes_in.add(read as u64);
                 self.ingest(&mut buffer[..read], tick, shared);
-                let more = read == buffer.len() || hung_up;
-                if more && self.phase != Phase::Dead && self.reading == Reading::On {
-                    More::Maybe
-                } else {
-                    More::No
-                }
+                let short = read < buffer.len() && !hung_up;
+                if short && self.reading == Reading::On { More::No } else { self.more() }
             }
             Err(error) => {
                 if error.kind() != io::ErrorKind::WouldBlock {
@@ -59,6 +65,19 @@ impl Conn {
         more
     }
 
+    fn more(&self) -> More {
+        if self.phase == Phase::Dead || self.reading == Reading::Paused {
+            More::No
+        } else {
+            More::Maybe
+        }
+    }
+
+    /// Whether input waits that was read but not handled, for its turn to come.
+    pub(crate) fn is_deferred(&self) -> bool {
+        self.reading == Reading::Deferred
+    }
+
     /// It is not read from for reasons of ours, which must not count as its silence.
     pub(crate) fn excuse(&mut self, now: Coarse) {
         self.heard = now;
@@ -68,7 +87,10 @@ impl Conn {
     pub(crate) fn ingest(&mut self, chunk: &mut [u8], tick: &mut Tick, shared: &Shared) {
         let Tick { scratch, out, .. } = tick;
         let rest = self.handle_chunk(chunk, scratch, out, shared);
-        if !rest.is_empty() && self.reading == Reading::Paused {
+        if !rest.is_empty() {
+            if self.reading == Reading::On {
+                self.reading = Reading::Deferred;
+            }
             let stash = &mut self.rare.get_or_insert_default().stash;
             debug_assert!(stash.is_empty());
             stash.extend_from_slice(rest);
@@ -77,7 +99,15 @@ impl Conn {
         self.check_taken(out);
     }
 
-    /// Returns what was left unhandled because the peer does not take its answers.
+    /// Handles what was put aside.
+    fn ingest_stash(&mut self, tick: &mut Tick, shared: &Shared) {
+        self.reading = Reading::On;
+        let stash = self.rare.as_mut().map(|rare| std::mem::take(&mut rare.stash));
+        self.ingest(&mut stash.unwrap_or_default(), tick, shared);
+    }
+
+    /// Returns what was left unhandled because the peer does not take its answers, because it is
+    /// the others' turn, or because the workers can't keep up with what is published.
     fn handle_chunk<'a>(
         &mut self,
         mut chunk: &'a mut [u8],
@@ -85,6 +115,7 @@ impl Conn {
         out: &mut Out,
         shared: &Shared,
     ) -> &'a mut [u8] {
+        let mut handled = 0;
         while !chunk.is_empty() {
             if matches!(self.phase, Phase::Failing(_) | Phase::Finishing(_) | Phase::Dead) {
                 return &mut [];
@@ -93,7 +124,12 @@ impl Conn {
                 Ok(step) => {
                     let consumed = step.consumed;
                     match step.event {
-                        Some(event) => self.handle_event(event, out, shared),
+                        Some(event) => {
+                            if let Event::Message { payload, .. } = &event {
+                                handled += payload.len();
+                            }
+                            self.handle_event(event, out, shared);
+                        }
                         None => return &mut [],
                     }
                     consumed
@@ -112,6 +148,9 @@ impl Conn {
                 if self.reading == Reading::Paused {
                     return chunk;
                 }
+            }
+            if handled > TURN_LIMIT || shared.congestion.any() && self.session.publishes() {
+                return chunk;
             }
         }
         chunk
@@ -177,21 +216,16 @@ impl Conn {
     /// Goes on with a peer that has taken what it was owed. `More::Maybe`: read the socket too,
     /// for what came in between announced itself in vain.
     pub(crate) fn resume(&mut self, tick: &mut Tick, shared: &Shared) -> More {
-        if self.reading == Reading::On {
+        if self.reading != Reading::Paused {
             return More::No;
         }
-        self.reading = Reading::On;
-        let mut stash = match &mut self.rare {
-            Some(rare) => std::mem::take(&mut rare.stash),
-            None => Vec::new(),
-        };
-        self.ingest(&mut stash, tick, shared);
-        if self.reading == Reading::On { More::Maybe } else { More::No }
+        self.ingest_stash(tick, shared);
+        self.more()
     }
 
     /// Stops reading while more than the outbox may hold waits for the peer.
     fn check_taken(&mut self, out: &Out) {
-        if self.buffered() > self.policy.outbox && self.reading == Reading::On {
+        if self.owed() > self.policy.outbox && self.reading != Reading::Paused {
             self.reading = Reading::Paused;
             out.counters.paused.add(1);
         }

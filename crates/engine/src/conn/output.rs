@@ -1,7 +1,6 @@
 //! What goes out on a connection: the cork, the outbox, and the closing handshake.
 
 use std::io::{self, IoSlice, Write};
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use throng_wire::frame::{encode, encode_close, encode_compressed, header};
@@ -130,12 +129,15 @@ impl Conn {
 
     /// Adds a frame made elsewhere; it is tried at the end of the turn.
     pub(crate) fn post_frame(&mut self, frame: Bytes, out: &mut Out) {
+        if let Some(backlog) = self.rare.as_ref().and_then(|rare| rare.backlog.as_ref()) {
+            backlog.arrived(frame.len());
+        }
         if !self.is_open() {
             return;
         }
         let is_control = frame.first().is_some_and(|first| first & 0x08 != 0);
         if !is_control {
-            if self.buffered() > self.policy.outbox {
+            if self.is_overfull(out) {
                 return self.too_slow(1, out);
             }
             out.counters.messages_out.add(1);
@@ -143,6 +145,17 @@ impl Conn {
         self.posted |= self.outbox.is_none();
         out.counters.bytes_out.add(frame.len() as u64);
         self.enqueue(frame);
+    }
+
+    /// Whether no more may wait for the peer. What was posted and not tried yet is tried first.
+    pub(crate) fn is_overfull(&mut self, out: &Out) -> bool {
+        if self.owed() <= self.policy.outbox {
+            return false;
+        }
+        if std::mem::take(&mut self.posted) {
+            self.writable(out);
+        }
+        self.owed() > self.policy.outbox
     }
 
     /// Frames that do not fit into the outbox meet the endpoint's policy.
@@ -178,12 +191,12 @@ impl Conn {
 
     /// Whether the peer was paused and has taken half of what it was owed.
     pub(crate) fn may_resume(&self) -> bool {
-        self.reading == Reading::Paused && self.buffered() <= self.policy.outbox / 2
+        self.reading == Reading::Paused && self.owed() <= self.policy.outbox / 2
     }
 
     fn mirror_buffered(&self) {
-        if let Some(shared) = self.rare.as_ref().and_then(|rare| rare.shared_buffered.as_ref()) {
-            shared.store(self.buffered(), Ordering::Relaxed);
+        if let Some(backlog) = self.rare.as_ref().and_then(|rare| rare.backlog.as_ref()) {
+            backlog.set_outbox(self.buffered());
         }
     }
 

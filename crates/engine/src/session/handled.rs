@@ -66,8 +66,12 @@ impl Handled {
         Self::call(conn, out, shared, |handler, peer| handler.message(peer, message));
     }
 
-    pub(crate) fn close(mut self, (code, reason): (u16, Box<str>), out: &Out) {
-        let close = AssertUnwindSafe(|| self.handler.close(code, &reason));
+    pub(crate) fn close(self, (code, reason): (u16, Box<str>), out: &Out) {
+        let mut handler = self.handler;
+        let close = AssertUnwindSafe(move || {
+            handler.close(code, &reason);
+            drop(handler);
+        });
         if catch_unwind(close).is_err() {
             out.counters.handler_panics.add(1);
             tracing::error!("a handler panicked in close");
