@@ -64,8 +64,13 @@ export class Store {
 
   /** The connection is gone: what was on its way may or may not have arrived, and we do not guess. */
   lost() {
-    for (const item of this.pending) {
+    for (const item of [...this.pending]) {
       if (item.delivery === 'sending') this.#mark(item, 'failed', 'Not confirmed: the connection was lost');
+      if (item.delivery === 'sent') {
+        // Safe, but its echo will not come any more: its place is here, and its number means nothing on the next connection.
+        this.pending.splice(this.pending.indexOf(item), 1);
+        this.#add(item);
+      }
     }
   }
 
@@ -181,7 +186,9 @@ export class Store {
     const seq = count(message.seq);
     if (from === this.me) {
       const own = this.pending.find((item) => item.seq !== undefined && item.seq === seq)
-        ?? this.pending.find((item) => item.delivery === 'sending' && item.text === message.text);
+        ?? this.pending.find((item) => item.delivery === 'sending' && item.text === message.text)
+        // Given up too early.
+        ?? this.pending.find((item) => item.delivery === 'failed' && item.ref !== undefined && item.text === message.text);
       if (own !== undefined) {
         this.pending.splice(this.pending.indexOf(own), 1);
         own.at = at;

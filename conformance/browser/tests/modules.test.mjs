@@ -275,6 +275,29 @@ test('store: what was on its way is not guessed about; what was not sent waits',
   assert.equal(store.pending.length, 2, 'only failed ones are forgotten');
 });
 
+test('store: what was acknowledged keeps its place when its echo does not come', () => {
+  const { store } = connected();
+  store.sending(store.compose('safe'), 1);
+  store.receive({ type: 'ack', ref: 1, seq: 1, timestamp: 5 });
+  store.lost();
+  assert.equal(store.pending.length, 0);
+  const again = store.compose('after a restart');
+  store.sending(again, 1);
+  store.receive({ type: 'chat', from: 'u_me', text: 'after a restart', seq: 1, timestamp: 9 });
+  assert.deepEqual(texts(store), ['Me: safe (sent)', 'Me: after a restart (sent)']);
+});
+
+test('store: a late echo is that of the message that was given up', () => {
+  const { store, pass } = connected();
+  store.sending(store.compose('slow'), 1);
+  pass(20_000);
+  store.overdue(15_000);
+  store.receive({ type: 'chat', from: 'u_me', text: 'slow', seq: 1, timestamp: 9 });
+  store.receive({ type: 'ack', ref: 1, seq: 1, timestamp: 9 });
+  assert.deepEqual(texts(store), ['Me: slow (sent)']);
+  assert.equal(store.pending.length, 0);
+});
+
 test('store: a rate limit delays, a refusal fails, silence fails', () => {
   const { store, pass } = connected();
   const [slow, bad, lost] = [store.compose('slow'), store.compose('bad'), store.compose('lost')];

@@ -76,7 +76,7 @@ impl Client {
         match name.and_then(|name| Ok((name, value?))) {
             Ok((name, mut value)) => {
                 // Kept out of debug output.
-                value.set_sensitive(SECRETS.contains(&name));
+                value.set_sensitive(value.is_sensitive() || SECRETS.contains(&name));
                 self.headers.append(name, value);
                 self
             }
