@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::error::{Code, Fault};
 use crate::json::{self, Flaw, MAX_DEPTH};
 use crate::names;
+use crate::request::{History, Join, Leave, Resume};
 
 /// The longest `type`, in bytes.
 pub const MAX_TYPE: usize = 64;
@@ -26,6 +27,14 @@ pub enum Command<'a> {
     Ping(Ping<'a>),
     /// `presence`: asks who is in a room.
     Presence(Presence<'a>),
+    /// `join`: brings the connection into a room.
+    Join(Join<'a>),
+    /// `leave`: takes the connection out of a room.
+    Leave(Leave<'a>),
+    /// `history`: asks for a page of the past.
+    History(History<'a>),
+    /// `resume`: brings a connection back to its rooms.
+    Resume(Resume<'a>),
 }
 
 impl Command<'_> {
@@ -35,6 +44,10 @@ impl Command<'_> {
             Self::Publish(publish) => publish.reference,
             Self::Ping(ping) => ping.reference,
             Self::Presence(presence) => presence.reference,
+            Self::Join(join) => join.reference,
+            Self::Leave(leave) => leave.reference,
+            Self::History(history) => history.reference,
+            Self::Resume(resume) => resume.reference,
         }
     }
 }
@@ -50,7 +63,7 @@ pub struct Publish<'a> {
     pub to: Option<Cow<'a, str>>,
     /// The `ref`: an `ack` is wanted.
     pub reference: Option<u64>,
-    fields: Vec<Field<'a>>,
+    fields: Fields<'a>,
     fields_len: usize,
 }
 
@@ -58,12 +71,12 @@ impl<'a> Publish<'a> {
     /// The payload: every other field in the order it came, names and values as the JSON text
     /// they were (names with their quotes).
     pub fn fields(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a str)> + '_ {
-        self.fields.iter().map(|field| (field.key, field.value))
+        self.fields.0.iter().map(|field| (field.key, field.value))
     }
 
     /// The JSON text of one payload field.
     pub fn get(&self, name: &str) -> Option<&'a str> {
-        find(&self.fields, name)
+        self.fields.get(name)
     }
 
     /// How many bytes the payload takes in a message: `,"name":value` for each field.
@@ -101,13 +114,15 @@ pub struct Presence<'a> {
 /// - `bad_message`: not an object; `type` missing, not a string, empty, longer than 64 bytes or
 ///   with control characters; `ref` not an integer from 1 to 2^53-1; `room` or `to` not a
 ///   well-formed name, or both at once; a field of a reserved type with the wrong type of value;
-///   two top-level fields of one name; more than 256 of them; nesting deeper than 64; a reserved
-///   type this connection cannot serve;
+///   two fields of one name in one of the objects the protocol reads; more than 256 at the top
+///   level; nesting deeper than 64; `auth`, which is reserved and not available;
 /// - `reserved_field`: `from`, `seq` or `timestamp` is set, or `type` is one that only the
 ///   server sends.
 ///
 /// Cost: one pass, one allocation for the list of fields (none without payload); one more for
 /// each of `type`, `room`, `to` that is written with escapes, and for more than 16 fields.
+/// `since` of a `join`, `rooms` of a `resume` and each entry there are read in a pass of their
+/// own, with two allocations each.
 pub fn parse(text: &[u8]) -> Result<Command<'_>, Fault> {
     let text = std::str::from_utf8(text)
         .map_err(|_| Fault::new(Code::BadJson).with_message("The message is not UTF-8."))?;
@@ -138,29 +153,11 @@ const SPACE: [char; 4] = [' ', '\n', '\r', '\t'];
 const MAX_SENT: usize = 32;
 
 /// The largest integer that every JSON reader keeps exact.
-const MAX_REFERENCE: u64 = (1 << 53) - 1;
+pub(crate) const MAX_INTEGER: u64 = (1 << 53) - 1;
 
 /// From this many fields on, duplicates are looked for by hash: a linear search of the fields
 /// so far would make a message of many fields cost their square.
 const FEW_FIELDS: usize = 16;
-
-/// Types only the server sends.
-const SERVER_TYPES: [&str; 11] = [
-    "connected",
-    "joined",
-    "left",
-    "user_joined",
-    "user_left",
-    "ack",
-    "resumed",
-    "authed",
-    "pong",
-    "error",
-    "reconnect",
-];
-
-/// Types a client may send in `throng.v1` that plain clients cannot use.
-const SESSION_TYPES: [&str; 5] = ["join", "leave", "history", "resume", "auth"];
 
 /// A field at the top level: slices of the message.
 #[derive(Clone, Copy, Debug)]
@@ -169,11 +166,18 @@ struct Field<'a> {
     value: &'a str,
 }
 
-fn find<'a>(fields: &[Field<'a>], name: &str) -> Option<&'a str> {
-    fields
-        .iter()
-        .find(|field| json::decode_string(field.key).is_some_and(|key| key == name))
-        .map(|field| field.value)
+/// The fields of a message that have no meaning common to all types, each name once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fields<'a>(Vec<Field<'a>>);
+
+impl<'a> Fields<'a> {
+    /// The JSON text of one field.
+    pub(crate) fn get(&self, name: &str) -> Option<&'a str> {
+        self.0
+            .iter()
+            .find(|field| json::decode_string(field.key).is_some_and(|key| key == name))
+            .map(|field| field.value)
+    }
 }
 
 /// What has been read of a message so far.
@@ -183,7 +187,7 @@ struct Message<'a> {
     room: Option<Cow<'a, str>>,
     to: Option<Cow<'a, str>>,
     reference: Option<u64>,
-    fields: Vec<Field<'a>>,
+    fields: Fields<'a>,
     fields_len: usize,
     /// The names so far, as a set of bits for those with a meaning of their own.
     reserved: u8,
@@ -242,7 +246,7 @@ impl<'a> Message<'a> {
                 _ => self.refuse(Code::BadMessage, "`to` must be the id of a user."),
             },
             _ => match value.parse() {
-                Ok(reference @ 1..=MAX_REFERENCE) => self.reference = Some(reference),
+                Ok(reference @ 1..=MAX_INTEGER) => self.reference = Some(reference),
                 _ => self.refuse(Code::BadMessage, "`ref` must be an integer from 1 to 2^53-1."),
             },
         }
@@ -258,12 +262,12 @@ impl<'a> Message<'a> {
         if self.fault.is_some() {
             return; // only the `ref` matters now
         }
-        if self.fields.len() == FEW_FIELDS {
-            let few = self.fields.iter().filter_map(|field| json::decode_string(field.key));
-            self.seen.extend(few);
+        let known = &mut self.fields;
+        if known.0.len() == FEW_FIELDS {
+            self.seen.extend(known.0.iter().filter_map(|field| json::decode_string(field.key)));
         }
-        let twice = if self.fields.len() < FEW_FIELDS {
-            find(&self.fields, &name).is_some()
+        let twice = if known.0.len() < FEW_FIELDS {
+            known.get(&name).is_some()
         } else {
             !self.seen.insert(name)
         };
@@ -271,7 +275,7 @@ impl<'a> Message<'a> {
             return self.refuse(Code::BadMessage, "Two fields have the same name.");
         }
         self.fields_len += key.len() + value.len() + 2;
-        self.fields.push(Field { key, value });
+        self.fields.0.push(Field { key, value });
     }
 
     fn refuse(&mut self, code: Code, message: &'static str) {
@@ -288,45 +292,81 @@ impl<'a> Message<'a> {
     }
 
     fn into_command(self) -> Result<Command<'a>, Fault> {
-        let fault = |code, message| Err(Fault::new(code).with_message(message));
+        let fault = |text| Err(Fault::new(Code::BadMessage).with_message(text));
         let Some(kind) = self.kind else {
-            return fault(Code::BadMessage, Cow::Borrowed("A message has a `type`."));
+            return fault("A message has a `type`.");
         };
-        let reference = self.reference;
-        match &*kind {
-            "ping" => match find(&self.fields, "sent") {
-                Some(sent) if sent.len() > MAX_SENT || !is_number(sent) => {
-                    fault(Code::BadMessage, "`sent` must be a number.".into())
-                }
-                sent => Ok(Command::Ping(Ping { sent, reference })),
-            },
-            "presence" => Ok(Command::Presence(Presence { room: self.room, reference })),
-            kind if SERVER_TYPES.contains(&kind) => fault(
-                Code::ReservedField,
-                format!("Only the server may send messages of type `{kind}`.").into(),
-            ),
-            kind if SESSION_TYPES.contains(&kind) => fault(
-                Code::BadMessage,
-                format!("`{kind}` is reserved, and not available on this connection.").into(),
-            ),
-            _ if self.room.is_some() && self.to.is_some() => fault(
-                Code::BadMessage,
-                "A message goes to a `room` or `to` a user, not both.".into(),
-            ),
-            _ => Ok(Command::Publish(Publish {
-                kind,
-                room: self.room,
-                to: self.to,
-                reference,
-                fields: self.fields,
-                fields_len: self.fields_len,
-            })),
+        let (room, fields, reference) = (self.room, self.fields, self.reference);
+        if is_reserved(&kind) {
+            return read_reserved(&kind, room, &fields, reference);
+        }
+        if room.is_some() && self.to.is_some() {
+            return fault("A message goes to a `room` or `to` a user, not both.");
+        }
+        let (to, fields_len) = (self.to, self.fields_len);
+        Ok(Command::Publish(Publish { kind, room, to, reference, fields, fields_len }))
+    }
+}
+
+/// Whether this `type` is the protocol's own.
+fn is_reserved(kind: &str) -> bool {
+    matches!(
+        kind,
+        "ping"
+            | "presence"
+            | "join"
+            | "leave"
+            | "history"
+            | "resume"
+            | "auth"
+            | "connected"
+            | "joined"
+            | "left"
+            | "user_joined"
+            | "user_left"
+            | "ack"
+            | "resumed"
+            | "authed"
+            | "pong"
+            | "error"
+            | "reconnect"
+    )
+}
+
+/// Reads what is not an application message; out of line, for nearly everything is one.
+#[cold]
+fn read_reserved<'a>(
+    kind: &str,
+    room: Option<Cow<'a, str>>,
+    fields: &Fields<'a>,
+    reference: Option<u64>,
+) -> Result<Command<'a>, Fault> {
+    match kind {
+        "ping" => match fields.get("sent") {
+            Some(sent) if sent.len() > MAX_SENT || !is_number(sent) => {
+                Err(Fault::new(Code::BadMessage).with_message("`sent` must be a number."))
+            }
+            sent => Ok(Command::Ping(Ping { sent, reference })),
+        },
+        "presence" => Ok(Command::Presence(Presence { room, reference })),
+        "join" => Join::read(room, fields, reference).map(Command::Join),
+        "leave" => Leave::read(room, reference).map(Command::Leave),
+        "history" => History::read(room, fields, reference).map(Command::History),
+        "resume" => Resume::read(fields, reference).map(Command::Resume),
+        "auth" => {
+            let text = "`auth` is reserved, and not available.";
+            Err(Fault::new(Code::BadMessage).with_message(text))
+        }
+        _ => {
+            let text = format!("Only the server may send messages of type `{kind}`.");
+            Err(Fault::new(Code::ReservedField).with_message(text))
         }
     }
 }
 
 fn is_type(kind: &str) -> bool {
-    (1..=MAX_TYPE).contains(&kind.len()) && !kind.chars().any(char::is_control)
+    let is_plain = |kind: &str| kind.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    (1..=MAX_TYPE).contains(&kind.len()) && (is_plain(kind) || !kind.chars().any(char::is_control))
 }
 
 /// Whether a well-formed JSON value is a number.
