@@ -4,16 +4,23 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::identity::Identity;
+use throng_protocol::Timestamp;
+
+use crate::backend::{Asker, Backend, Opened, Opening, Unavailable};
 use crate::room::{Epoch, Room, RoomId};
-use crate::users::Users;
+use crate::rule::{History, Presence, Rule, Rules};
 
 /// A universe of room names. Rooms of one name in two spaces have nothing in common: each row
 /// of a table of endpoints has a space of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Space(pub u32);
 
-/// All rooms, and the number of users.
+impl Space {
+    /// Where the rooms of the typed protocol are. All others pass messages on verbatim.
+    pub const ROOMS: Self = Self(0);
+}
+
+/// All rooms.
 ///
 /// Shared by all workers. Finding a room takes a read lock of one of 64 shards, creating or
 /// forgetting one a write lock. Names are hashed with keys of their own (SipHash), because
@@ -31,30 +38,58 @@ pub struct Hub {
     hasher: RandomState,
     rooms: AtomicUsize,
     next_room: AtomicU64,
+    /// Above every number of presence that a forgotten room had.
+    presence_floor: AtomicU64,
     seed: u64,
-    users: Users,
+    rules: Rules,
+    verbatim: Arc<Rule>,
+    keep: Keep,
+}
+
+/// Where rooms are kept.
+#[derive(Clone, Debug)]
+pub struct Keep {
+    /// For rooms whose rule does not ask for more.
+    pub memory: Arc<dyn Backend>,
+    /// For rooms whose rule says `durable`; without one, they are kept in memory like the others.
+    pub durable: Option<Arc<dyn Backend>>,
 }
 
 impl Hub {
-    /// A hub without rooms. The epochs of its rooms follow from `seed`, which must be random
-    /// and of this start of the process only.
-    pub fn new(seed: u64) -> Self {
+    /// A hub without rooms. `seed` must be random and of this start of the process only: the epochs of
+    /// rooms that are not kept follow from it. The backends must have been started.
+    pub fn new(seed: u64, rules: Rules, keep: Keep) -> Self {
+        let verbatim = Rule {
+            history: History::NONE,
+            durable: false,
+            volatile: true,
+            presence: Presence::Off,
+            ..Rule::default()
+        };
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hasher: RandomState::new(),
             rooms: AtomicUsize::new(0),
             next_room: AtomicU64::new(1),
+            presence_floor: AtomicU64::new(0),
             seed,
-            users: Users::new(SHARDS),
+            rules,
+            verbatim: Arc::new(verbatim),
+            keep,
         }
+    }
+
+    /// What holds for the rooms of [`Space::ROOMS`] of this name, whether there is one or not.
+    pub fn rule(&self, name: &str) -> &Arc<Rule> {
+        self.rules.of(name)
     }
 
     /// The room of this name, created on demand. The name is not looked at: check it with
     /// [`names::is_room`](throng_protocol::names::is_room) where it comes in.
     ///
-    /// A room that nobody joins stays until [`Hub::release`]. A room with one member takes about
-    /// 320 bytes.
-    pub fn room(&self, space: Space, name: &str) -> Arc<Room> {
+    /// A new room is opened by its backend, at once or soon: see [`Order::ready`](crate::Order::ready). A
+    /// room that nobody joins stays until [`Hub::release`]. A room with one member takes about 500 bytes.
+    pub fn room(&self, space: Space, name: &str, now: Timestamp) -> Arc<Room> {
         if let Some(room) = self.find(space, name) {
             return room;
         }
@@ -65,10 +100,32 @@ impl Hub {
         }
         let id = RoomId(self.next_room.fetch_add(1, Ordering::Relaxed));
         let name: Arc<str> = name.into();
-        let room = Arc::new(Room::new(id, space, name.clone(), Epoch::new(self.seed, id)));
+        let rule = if space == Space::ROOMS { self.rules.of(&name) } else { &self.verbatim };
+        let epoch = Epoch::new(self.seed, id);
+        let presence = first_presence(now).max(self.presence_floor.load(Ordering::Relaxed));
+        let room = Room::opening(id, space, name.clone(), Arc::clone(rule), epoch, now, presence);
+        let room = Arc::new(room);
         names.insert(name, room.clone());
         self.rooms.fetch_add(1, Ordering::Relaxed);
+        if rule.volatile {
+            room.order().open_bare();
+        } else {
+            let backend = match &self.keep.durable {
+                Some(durable) if rule.durable => durable,
+                _ => &self.keep.memory,
+            };
+            if let Opening::Ready(opened) = backend.open(&room, now) {
+                room.order().open(Ok(opened));
+            }
+        }
         room
+    }
+
+    /// A backend has opened a room, or cannot: see [`Sink::opened`](crate::Sink::opened). Names those who
+    /// wait; they try again what they wanted. A room that could not be opened says so until it is
+    /// [released](Hub::release); whoever comes after that tries anew.
+    pub fn opened(&self, room: &Arc<Room>, result: Result<Opened, Unavailable>) -> Vec<Asker> {
+        room.order().open(result)
     }
 
     /// The room of this name if there is one. No allocation.
@@ -77,47 +134,62 @@ impl Hub {
         shard.get(&space)?.get(name).cloned()
     }
 
-    /// Forgets a room if it is empty, and says whether it did. To be called after the last
+    /// Forgets a room if nobody needs it, and says whether it did. To be called after the last
     /// member has left, and after [`Hub::room`] when nobody joins after all; never while
-    /// holding an [`Order`](crate::Order).
+    /// holding an [`Order`](crate::Order). What the room remembers goes back to its backend.
     pub fn release(&self, room: &Arc<Room>) -> bool {
         if !room.order().is_empty() {
             return false; // without the lock that others wait for
         }
         let shard = self.shard(room.space(), room.name());
         let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(names) = shard.get_mut(&room.space()) else { return false };
-        let known = names.get(room.name()).is_some_and(|known| Arc::ptr_eq(known, room));
-        if !known || !room.forget() {
-            return false; // somebody was faster, with joining or with this
+        let known = shard.get(&room.space()).and_then(|names| names.get(room.name()));
+        if !known.is_some_and(|known| Arc::ptr_eq(known, room)) {
+            return false; // somebody was faster
         }
-        names.remove(room.name());
-        if names.is_empty() {
-            shard.remove(&room.space());
+        let mut order = room.order();
+        self.presence_floor.fetch_max(order.presence_seq() + 1, Ordering::Relaxed);
+        if !order.forget() {
+            return false; // somebody was faster with joining
         }
-        self.rooms.fetch_sub(1, Ordering::Relaxed);
+        drop(order);
+        self.remove(&mut shard, room);
         true
+    }
+
+    fn remove(&self, shard: &mut Shard, room: &Arc<Room>) {
+        let Some(names) = shard.get_mut(&room.space()) else { return };
+        if names.get(room.name()).is_some_and(|known| Arc::ptr_eq(known, room)) {
+            names.remove(room.name());
+            if names.is_empty() {
+                shard.remove(&room.space());
+            }
+            self.rooms.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The rooms of a space whose names come behind `after`, by name, at most `limit`. A look at all
+    /// rooms: for people, not for messages.
+    pub fn list(&self, space: Space, after: Option<&str>, limit: usize) -> Vec<Arc<Room>> {
+        let mut rooms: Vec<Arc<Room>> = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            let names = shard.get(&space).into_iter().flatten();
+            let behind = names.filter(|(name, _)| after.is_none_or(|after| &***name > after));
+            rooms.extend(behind.map(|(_, room)| Arc::clone(room)));
+            if rooms.len() > 4 * limit.max(1024) {
+                rooms.select_nth_unstable_by(limit, |a, b| a.name().cmp(b.name()));
+                rooms.truncate(limit);
+            }
+        }
+        rooms.sort_unstable_by(|a, b| a.name().cmp(b.name()));
+        rooms.truncate(limit);
+        rooms
     }
 
     /// The number of rooms.
     pub fn room_count(&self) -> usize {
         self.rooms.load(Ordering::Relaxed)
-    }
-
-    /// Counts a new connection of a user; whether it is the user's first. About 40 bytes per
-    /// user, one lock of a shard.
-    pub fn arrive(&self, who: &Arc<Identity>) -> bool {
-        self.users.add(who)
-    }
-
-    /// Takes back one [`Hub::arrive`]; whether it was the user's last connection.
-    pub fn depart(&self, who: &Identity) -> bool {
-        self.users.remove(who.user_id())
-    }
-
-    /// The number of users that arrived and have not departed, in whatever rooms they are.
-    pub fn user_count(&self) -> usize {
-        self.users.count()
     }
 
     fn shard(&self, space: Space, name: &str) -> &RwLock<Shard> {
@@ -129,9 +201,14 @@ impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hub")
             .field("rooms", &self.room_count())
-            .field("users", &self.user_count())
             .finish_non_exhaustive()
     }
+}
+
+/// The number of presence in a room that is opened at this time: larger than any of an earlier run, at
+/// a thousand changes for each millisecond, and exact in every JSON reader until 2248.
+fn first_presence(now: Timestamp) -> u64 {
+    now.0.max(1) << 10
 }
 
 const SHARDS: usize = 64;

@@ -73,7 +73,8 @@ impl Identity {
         Some(self.part(3)).filter(|info| !info.is_empty())
     }
 
-    fn assemble(parts: [&str; 4]) -> Self {
+    /// From user id, session id, name and info.
+    pub(crate) fn assemble(parts: [&str; 4]) -> Self {
         let mut ends = [0; 3];
         let mut end = 0;
         for (mark, part) in ends.iter_mut().zip(parts) {

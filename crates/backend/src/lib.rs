@@ -1,0 +1,46 @@
+//! Where rooms are kept: implementations of [`Backend`](throng_hub::Backend).
+//!
+//! - [`Memory`] keeps nothing on disk. A message has its number at once; rooms nobody needs are
+//!   remembered within a budget of bytes.
+//! - [`Sqlite`] keeps rooms in one file. A message has its number when it is on the disk;
+//!   all that wait at the same time are written together. Rooms, numbers and epochs survive a restart of
+//!   the process and, as [`SyncMode`] says, of the machine.
+//!
+//! All of them pass one suite of tests, `tests/contract.rs`.
+//!
+//! ```
+//! # use std::sync::Arc;
+//! use throng_backend::{Memory, Options, Sqlite};
+//! use throng_hub::{Backend, Hub, Keep, Outcome, Opened, Room, Rules, Sink, Unavailable};
+//!
+//! /// Passes on what comes later; an engine does more.
+//! struct Results;
+//! impl Sink for Results {
+//!     fn opened(&self, _room: &Arc<Room>, _result: Result<Opened, Unavailable>) { /* Hub::opened */ }
+//!     fn appended(&self, outcomes: &mut Vec<Outcome>) {
+//!         for outcome in outcomes.drain(..) {
+//!             outcome.room.order().complete(&outcome);
+//!         }
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let dir = tempfile::tempdir()?;
+//! # let dir = dir.path();
+//! let memory = Arc::new(Memory::default());
+//! let disk = Arc::new(Sqlite::open(dir, Options::default())?);
+//! let sink: Arc<dyn Sink> = Arc::new(Results);
+//! memory.start(sink.clone());
+//! disk.start(sink);
+//! let hub = Hub::new(0x5eed, Rules::default(), Keep { memory, durable: Some(disk.clone()) });
+//! // … `hub` goes to the engine …
+//! disk.close(); // everything is answered and on the disk
+//! # drop(hub);
+//! # Ok(()) }
+//! ```
+
+mod memory;
+mod sqlite;
+
+pub use memory::Memory;
+pub use sqlite::{OpenError, Options, Sqlite, Stats, SyncMode};

@@ -1,0 +1,171 @@
+use std::borrow::Borrow;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use throng_protocol::Timestamp;
+
+use crate::identity::Identity;
+
+/// An identity that stands for its user: equal to every other of the same user id, and found
+/// by it. Eight bytes, where a map keyed by strings would keep the id a second time.
+#[derive(Clone, Debug)]
+pub(crate) struct ByUser(pub(crate) Arc<Identity>);
+
+impl Borrow<str> for ByUser {
+    fn borrow(&self) -> &str {
+        self.0.user_id()
+    }
+}
+
+impl Hash for ByUser {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.user_id().hash(state); // as `str`, which `Borrow` asks for
+    }
+}
+
+impl PartialEq for ByUser {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.user_id() == other.0.user_id()
+    }
+}
+
+impl Eq for ByUser {}
+
+/// Who is in a room, by user: their connections, and those that were lost lately.
+#[derive(Debug, Default)]
+pub(crate) struct Seats {
+    users: HashMap<ByUser, Seat>,
+    /// Users whose last connection was lost, by the time until which they may come back. A seat that
+    /// says otherwise in the meantime is right.
+    lost: Option<Box<VecDeque<(Timestamp, Arc<Identity>)>>>,
+}
+
+#[derive(Debug, Default)]
+struct Seat {
+    connections: u32,
+    /// Without connections: until when the seat is kept.
+    kept: Timestamp,
+}
+
+impl Seats {
+    /// One more connection; whether its user is new here.
+    pub(crate) fn add(&mut self, who: &Arc<Identity>) -> bool {
+        if let Some(seat) = self.users.get_mut(who.user_id()) {
+            seat.connections += 1;
+            return false;
+        }
+        self.users.insert(ByUser(who.clone()), Seat { connections: 1, ..Seat::default() });
+        true
+    }
+
+    /// Whether a user has a connection here.
+    pub(crate) fn has(&self, user_id: &str) -> bool {
+        self.users.get(user_id).is_some_and(|seat| seat.connections > 0)
+    }
+
+    /// One connection less; whether its user is gone now, or was never here (`None`).
+    pub(crate) fn remove(&mut self, user_id: &str) -> Option<bool> {
+        let seat = self.users.get_mut(user_id)?;
+        seat.connections = seat.connections.saturating_sub(1);
+        if seat.connections > 0 {
+            return Some(false);
+        }
+        self.users.remove(user_id);
+        self.shrink();
+        Some(true)
+    }
+
+    /// One connection less, which may be back until `due`. Whether it was the last of its user.
+    pub(crate) fn lose(&mut self, who: &Arc<Identity>, due: Timestamp) -> bool {
+        let Some(seat) = self.users.get_mut(who.user_id()) else { return false };
+        seat.connections = seat.connections.saturating_sub(1);
+        if seat.connections > 0 {
+            return false;
+        }
+        seat.kept = due;
+        let lost = self.lost.get_or_insert_default();
+        // At the end, unless the clock has gone back.
+        let at = lost.iter().rposition(|(other, _)| *other <= due).map_or(0, |before| before + 1);
+        lost.insert(at, (due, Arc::clone(who)));
+        true
+    }
+
+    /// A user who has not come back in time, who is then no longer here.
+    pub(crate) fn pop_lost(&mut self, now: Timestamp) -> Option<Arc<Identity>> {
+        let lost = self.lost.as_mut()?;
+        while let Some((due, who)) = lost.pop_front_if(|(due, _)| *due <= now) {
+            let seat = self.users.get(who.user_id());
+            if seat.is_some_and(|seat| seat.connections == 0 && seat.kept == due) {
+                self.users.remove(who.user_id());
+                self.shrink();
+                return Some(who);
+            }
+        }
+        if lost.is_empty() {
+            self.lost = None;
+        }
+        None
+    }
+
+    /// When [`Seats::pop_lost`] may have the next one.
+    pub(crate) fn next_lost(&self) -> Option<Timestamp> {
+        self.lost.as_ref()?.front().map(|(due, _)| *due)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.users.len()
+    }
+
+    /// The first identity each user came with, in no particular order.
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Identity>> {
+        self.users.keys().map(|user| &user.0)
+    }
+
+    fn shrink(&mut self) {
+        if self.users.capacity() > 16 && self.users.len() < self.users.capacity() / 8 {
+            self.users.shrink_to(self.users.len() * 2); // a crowd has left: give its memory back
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(n: usize) -> Arc<Identity> {
+        Arc::new(Identity::anonymous(&format!("u_{n}"), "", None))
+    }
+
+    #[test]
+    fn a_crowd_that_leaves_gives_its_memory_back() {
+        let crowd: Vec<_> = (0..1000).map(user).collect();
+        let mut seats = Seats::default();
+        assert!(crowd.iter().all(|who| seats.add(who)));
+        let full = seats.users.capacity();
+        for who in &crowd[10..] {
+            assert_eq!(seats.remove(who.user_id()), Some(true));
+        }
+        assert!(seats.users.capacity() < full / 10);
+        assert_eq!(seats.len(), 10);
+        assert!(crowd[..10].iter().all(|who| !seats.add(who)), "the others are still there");
+    }
+
+    #[test]
+    fn who_comes_back_in_time_was_never_gone() {
+        let (ada, bob) = (user(1), user(2));
+        let mut seats = Seats::default();
+        seats.add(&ada);
+        seats.add(&bob);
+        assert!(seats.lose(&ada, Timestamp(10)));
+        assert!(seats.lose(&bob, Timestamp(11)));
+        assert_eq!((seats.len(), seats.next_lost()), (2, Some(Timestamp(10))));
+        assert!(!seats.add(&ada));
+        assert!(seats.lose(&ada, Timestamp(15)));
+        assert!(seats.pop_lost(Timestamp(10)).is_none(), "lost once more in the meantime");
+        assert_eq!(seats.pop_lost(Timestamp(12)).unwrap().user_id(), "u_2");
+        assert!(seats.pop_lost(Timestamp(14)).is_none());
+        assert_eq!(seats.pop_lost(Timestamp(15)).unwrap().user_id(), "u_1");
+        assert_eq!((seats.len(), seats.next_lost()), (0, None));
+    }
+}

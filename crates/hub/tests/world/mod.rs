@@ -1,0 +1,764 @@
+//! Clients, connections and rooms around a real hub.
+
+mod client;
+mod ledger;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Add;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use throng_hub::{
+    Asker, Author, Closed, Ending, History, Hub, Identity, Keep, Order, Pattern, Published,
+    Replay, Room, Rule, Rules, Space, Start, Stored, Timestamp,
+};
+use throng_protocol::Code;
+use throng_wire::Prepared;
+
+use crate::support::{Answer, Disk, Memory, Slow, message};
+use client::{Client, View};
+use ledger::{Expected, Ledger, Line};
+
+pub(crate) const CLIENTS: usize = 5;
+pub(crate) const ROOMS: usize = NAMES.len();
+const NAMES: [&str; 4] = ["mem:a", "disk:a", "disk:b", "live:a"];
+const LIVE: usize = 3;
+const WORKERS: u32 = 3;
+
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    /// Connects if it is not, and comes back to its rooms.
+    Connect { client: usize },
+    Join { client: usize, room: usize, rewind: u32 },
+    Leave { client: usize, room: usize },
+    /// The connection ends, and with it whatever the client has not read.
+    Drop { client: usize, lost: bool },
+    Publish { client: usize, room: usize, count: usize },
+    /// The client sends again what was not acknowledged.
+    Repeat { client: usize },
+    Read { client: usize, count: usize },
+    /// The server hands out the past to who is behind.
+    CatchUp { client: usize, chunk: usize },
+    /// The slow backend answers.
+    Store { pick: usize, well: bool },
+    Open { well: bool },
+    Refuse { refusing: bool },
+    Clock { by: i64 },
+    /// Whatever is due.
+    Look,
+    /// The process ends, having stored some of what was under way, and another begins.
+    Restart { stored: usize },
+    NewSession { client: usize },
+}
+
+/// How often what the histories are for has happened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) delivered: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) recovered: u64,
+    pub(crate) not_recovered: u64,
+    pub(crate) behind: u64,
+    pub(crate) overtaken: u64,
+    pub(crate) published_before: u64,
+    pub(crate) repeated_while_stored: u64,
+    pub(crate) failed: u64,
+    pub(crate) not_opened: u64,
+    pub(crate) survived_a_crash: u64,
+    pub(crate) graces: u64,
+    pub(crate) lists: u64,
+}
+
+impl Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            delivered: self.delivered + other.delivered,
+            acknowledged: self.acknowledged + other.acknowledged,
+            recovered: self.recovered + other.recovered,
+            not_recovered: self.not_recovered + other.not_recovered,
+            behind: self.behind + other.behind,
+            overtaken: self.overtaken + other.overtaken,
+            published_before: self.published_before + other.published_before,
+            repeated_while_stored: self.repeated_while_stored + other.repeated_while_stored,
+            failed: self.failed + other.failed,
+            not_opened: self.not_opened + other.not_opened,
+            survived_a_crash: self.survived_a_crash + other.survived_a_crash,
+            graces: self.graces + other.graces,
+            lists: self.lists + other.lists,
+        }
+    }
+}
+
+/// What the server sends.
+enum Frame {
+    /// Where a client is now, and who is there if it asked.
+    Joined { room: usize, epoch: String, seq: u64, recovered: bool, rewind: u32, view: Option<View> },
+    /// It could not be let in.
+    NotJoined { room: usize },
+    /// A frame of the hub.
+    Push { room: usize, text: Vec<u8> },
+    Ack { room: usize, reference: u64, epoch: String, seq: u64 },
+    /// A publish failed; it may be tried again, or it will never be known.
+    Failed { reference: u64, for_ever: bool },
+}
+
+/// What a client sends.
+#[derive(Clone)]
+enum Command {
+    Join { room: usize, since: Option<(String, u64)>, rewind: u32, known: Option<u64> },
+    Leave { room: usize },
+    Publish { room: usize, reference: u64, n: u64 },
+}
+
+/// A connection, as the server sees it.
+struct Conn {
+    client: usize,
+    worker: usize,
+    who: Arc<Identity>,
+    rooms: BTreeMap<usize, Membership>,
+    /// What waits for a room to be opened; the first one was tried.
+    parked: VecDeque<Command>,
+    /// What the client has not read.
+    out: VecDeque<Frame>,
+}
+
+struct Membership {
+    room: Arc<Room>,
+    behind: Option<Behind>,
+}
+
+struct Behind {
+    after: u64,
+    presence_seq: u64,
+}
+
+pub(crate) struct World {
+    disk: Disk,
+    slow: Arc<Slow>,
+    hub: Hub,
+    runs: u64,
+    now: u64,
+    /// The latest time there was.
+    latest: u64,
+    ledgers: Vec<Ledger>,
+    clients: Vec<Client>,
+    conns: BTreeMap<u64, Conn>,
+    next_conn: u64,
+    timers: BTreeSet<(u64, usize)>,
+    n: u64,
+    tally: Tally,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let disk = Disk::default();
+        let slow = Slow::new(&disk);
+        let ledger = |room: usize| {
+            let history = rules().of(NAMES[room]).history;
+            Ledger::new(history, NAMES[room].starts_with("disk"))
+        };
+        Self {
+            hub: hub(1, &slow),
+            slow,
+            disk,
+            runs: 1,
+            now: 1000,
+            latest: 1000,
+            ledgers: (0..ROOMS).map(ledger).collect(),
+            clients: (0..CLIENTS).map(Client::new).collect(),
+            conns: BTreeMap::new(),
+            next_conn: 1,
+            timers: BTreeSet::new(),
+            n: 0,
+            tally: Tally::default(),
+        }
+    }
+
+    pub(crate) fn step(&mut self, step: &Step) {
+        self.now += 1;
+        self.latest = self.latest.max(self.now);
+        match *step {
+            Step::Connect { client } => self.connect(client),
+            Step::Join { client, room, rewind } => {
+                if let Some(conn) = self.clients[client].conn
+                    && self.clients[client].wants(room)
+                {
+                    self.send(conn, Command::Join { room, since: None, rewind, known: None });
+                }
+            }
+            Step::Leave { client, room } => {
+                if let Some(conn) = self.clients[client].conn
+                    && self.clients[client].gives_up(room)
+                {
+                    self.send(conn, Command::Leave { room });
+                }
+            }
+            Step::Drop { client, lost } => {
+                let ending = if lost { Ending::Lost } else { Ending::Orderly };
+                self.drop_client(client, ending);
+            }
+            Step::Publish { client, room, count } => {
+                for _ in 0..count {
+                    self.publish_from(client, room);
+                }
+            }
+            Step::Repeat { client } => self.repeat(client),
+            Step::Read { client, count } => self.read(client, count),
+            Step::CatchUp { client, chunk } => self.catch_up(client, chunk),
+            Step::Store { pick, well } => self.store(pick, well),
+            Step::Open { well } => self.open(well),
+            Step::Refuse { refusing } => self.slow.refuse(refusing),
+            Step::Clock { by } => {
+                self.now = self.now.saturating_add_signed(by);
+                self.latest = self.latest.max(self.now);
+            }
+            Step::Look => self.look(),
+            Step::Restart { stored } => self.restart(stored),
+            Step::NewSession { client } => {
+                self.drop_client(client, Ending::Lost);
+                self.clients[client].begin_session();
+            }
+        }
+        self.check();
+    }
+
+    /// Everything works again and everybody reads everything: then everybody knows everything.
+    pub(crate) fn settle(&mut self) -> Tally {
+        self.slow.refuse(false);
+        for round in 0.. {
+            assert!(round < 200, "it does not come to an end");
+            self.now = self.latest + 1;
+            self.latest = self.now;
+            while self.slow.openings() > 0 {
+                self.open(true);
+            }
+            while self.slow.appends() > 0 {
+                self.store(0, true);
+            }
+            self.look();
+            let mut quiet = true;
+            for client in 0..CLIENTS {
+                self.connect(client);
+                self.rejoin(client);
+                while self.is_behind(client) {
+                    self.catch_up(client, 1000);
+                }
+                quiet &= self.unread(client) == 0;
+                self.read(client, usize::MAX);
+                let unacknowledged = self.clients[client].unacknowledged();
+                quiet &= unacknowledged.is_empty();
+                self.repeat(client);
+            }
+            if quiet && self.slow.openings() == 0 && self.slow.appends() == 0 {
+                break;
+            }
+        }
+        // Whoever is still lost goes.
+        while let Some((due, _)) = self.timers.first().copied() {
+            self.now = self.now.max(due);
+            self.look();
+        }
+        for client in 0..CLIENTS {
+            self.read(client, usize::MAX);
+        }
+        self.check();
+        for (at, client) in self.clients.iter().enumerate() {
+            for room in client.rooms() {
+                let ledger = &self.ledgers[room];
+                let place = client.position(room).map(|(epoch, seq)| (epoch, *seq));
+                if room != LIVE {
+                    let end = (&ledger.epoch, ledger.seq());
+                    assert_eq!(place, Some(end), "client {at} is at the end of {}", NAMES[room]);
+                }
+            }
+        }
+        self.tally
+    }
+
+    /// What must be true at any time.
+    fn check(&self) {
+        for (at, name) in NAMES.iter().enumerate() {
+            let members = self.conns.values().filter(|conn| conn.rooms.contains_key(&at));
+            let workers: BTreeSet<_> = members.clone().map(|conn| conn.worker).collect();
+            let Some(room) = self.hub.find(Space::ROOMS, name) else {
+                assert_eq!(members.count(), 0, "members of {name}, which is not there");
+                continue;
+            };
+            let order = room.order();
+            assert_eq!(order.workers().collect::<BTreeSet<_>>(), workers);
+            assert_eq!(order.member_count(), members.clone().count());
+            if self.ledgers[at].is_open && at != LIVE {
+                assert_eq!(order.seq(), self.ledgers[at].seq());
+            }
+            let users: BTreeSet<_> = order.users().map(|who| who.user_id().to_owned()).collect();
+            for conn in members {
+                assert!(at == LIVE || users.contains(conn.who.user_id()));
+                let live = conn.rooms[&at].behind.is_none();
+                let up_to_date = live && conn.out.is_empty() && conn.parked.is_empty();
+                if up_to_date && at != LIVE {
+                    let view = self.clients[conn.client].view(at);
+                    let seq = order.presence_seq();
+                    assert_eq!(view, &View { seq, users: users.clone() }, "{}", conn.client);
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, client: usize) {
+        if self.clients[client].conn.is_some() {
+            return;
+        }
+        let id = self.next_conn;
+        self.next_conn += 1;
+        let (user, session) = self.clients[client].ids();
+        let conn = Conn {
+            client,
+            worker: client % WORKERS as usize,
+            who: Arc::new(Identity::anonymous(&user, &session, None)),
+            rooms: BTreeMap::new(),
+            parked: VecDeque::new(),
+            out: VecDeque::new(),
+        };
+        self.conns.insert(id, conn);
+        self.clients[client].conn = Some(id);
+        self.rejoin(client);
+        self.repeat(client);
+    }
+
+    /// The client comes back to the rooms it wants to be in and is not.
+    fn rejoin(&mut self, client: usize) {
+        let Some(conn) = self.clients[client].conn else { return };
+        for (room, since, known) in self.clients[client].missing() {
+            self.send(conn, Command::Join { room, since, rewind: 0, known });
+        }
+    }
+
+    fn publish_from(&mut self, client: usize, room: usize) {
+        let Some(conn) = self.clients[client].conn else { return };
+        if !self.clients[client].rooms().any(|known| known == room) {
+            return;
+        }
+        self.n += 1;
+        let reference = self.clients[client].note(room, self.n);
+        self.send(conn, Command::Publish { room, reference, n: self.n });
+    }
+
+    fn repeat(&mut self, client: usize) {
+        let Some(conn) = self.clients[client].conn else { return };
+        for (reference, room, n) in self.clients[client].unacknowledged() {
+            // Where nothing is remembered, a repetition would be another message.
+            if room == LIVE {
+                continue;
+            }
+            self.send(conn, Command::Publish { room, reference, n });
+        }
+    }
+
+    fn read(&mut self, client: usize, count: usize) {
+        for _ in 0..count {
+            let Some(conn) = self.clients[client].conn else { return };
+            let frame = self.conns.get_mut(&conn).and_then(|conn| conn.out.pop_front());
+            let Some(frame) = frame else { return };
+            match &frame {
+                Frame::Ack { .. } => self.tally.acknowledged += 1,
+                Frame::Push { text, .. } if text.starts_with(br#"{"type":"chat""#) => {
+                    self.tally.delivered += 1;
+                }
+                Frame::Push { text, .. } if text.starts_with(br#"{"type":"presence""#) => {
+                    self.tally.lists += 1;
+                }
+                _ => {}
+            }
+            self.clients[client].take(frame, &self.ledgers);
+        }
+    }
+
+    fn unread(&self, client: usize) -> usize {
+        let conn = self.clients[client].conn.and_then(|conn| self.conns.get(&conn));
+        conn.map_or(0, |conn| conn.out.len() + conn.parked.len())
+    }
+
+    fn is_behind(&self, client: usize) -> bool {
+        let conn = self.clients[client].conn.and_then(|conn| self.conns.get(&conn));
+        conn.is_some_and(|conn| conn.rooms.values().any(|member| member.behind.is_some()))
+    }
+
+    fn drop_client(&mut self, client: usize, ending: Ending) {
+        if let Some(conn) = self.clients[client].disconnect() {
+            self.end(conn, ending);
+        }
+    }
+
+    // The server.
+
+    fn send(&mut self, conn: u64, command: Command) {
+        let Some(state) = self.conns.get_mut(&conn) else { return };
+        if state.parked.is_empty() {
+            self.handle(conn, command);
+        } else {
+            state.parked.push_back(command);
+        }
+    }
+
+    /// A room that the connection waits for is open now, or cannot be.
+    fn unpark(&mut self, conn: u64) {
+        let Some(state) = self.conns.get_mut(&conn) else { return };
+        let commands = std::mem::take(&mut state.parked);
+        for command in commands {
+            self.send(conn, command);
+        }
+    }
+
+    fn handle(&mut self, conn: u64, command: Command) {
+        match command {
+            Command::Join { room, ref since, rewind, known } => {
+                if self.conns[&conn].rooms.contains_key(&room) {
+                    return; // asked for twice while the first was waiting
+                }
+                let start = Start {
+                    since: since.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq)),
+                    rewind,
+                };
+                match self.join(conn, room, &start, known) {
+                    Ok(()) => {}
+                    Err(Closed::Opening) => {
+                        self.conn(conn).parked.push_back(command);
+                    }
+                    Err(Closed::Unavailable) => {
+                        self.tally.not_opened += 1;
+                        self.push(conn, Frame::NotJoined { room });
+                    }
+                    Err(Closed::Forgotten) => panic!("found, and forgotten"),
+                }
+            }
+            Command::Leave { room } => {
+                if let Some(member) = self.conn(conn).rooms.remove(&room) {
+                    self.leave(conn, room, &member.room, Ending::Orderly);
+                }
+            }
+            Command::Publish { room, reference, n } => self.publish(conn, room, reference, n),
+        }
+    }
+
+    fn join(
+        &mut self,
+        id: u64,
+        at: usize,
+        start: &Start<'_>,
+        known: Option<u64>,
+    ) -> Result<(), Closed> {
+        let now = Timestamp(self.now);
+        let fresh = self.hub.find(Space::ROOMS, NAMES[at]).is_none();
+        let room = self.hub.room(Space::ROOMS, NAMES[at], now);
+        let asker = asker(id, self.conns[&id].worker);
+        let mut order = room.order();
+        order.ready(asker)?;
+        if fresh {
+            self.ledgers[at].opened(&order.epoch().to_string());
+        }
+        let (who, worker) = (Arc::clone(&self.conns[&id].who), self.conns[&id].worker);
+        let joined = order.join(&who, worker, start, now);
+        let joined = joined.expect("room for all, and nobody comes from the future");
+        let expected = self.ledgers[at].start(start, self.now);
+        if at == LIVE {
+            assert_eq!((joined.seq, joined.after), (0, 0));
+        } else {
+            assert_eq!((joined.recovered, joined.after), expected, "{} {start:?}", NAMES[at]);
+            assert_eq!(joined.seq, self.ledgers[at].seq());
+        }
+        self.tally.recovered += u64::from(start.since.is_some() && joined.recovered && at != LIVE);
+        self.tally.not_recovered += u64::from(!joined.recovered);
+        self.tally.behind += u64::from(joined.after < joined.seq);
+        if let Some(announcement) = &joined.announcement {
+            self.deliver(&order, at, announcement);
+        }
+        self.timers.extend(joined.wake.map(|wake| (wake.0, at)));
+        let live = joined.after >= joined.seq;
+        let list = start.since.is_none() && known.is_none();
+        self.push(id, Frame::Joined {
+            room: at,
+            epoch: joined.epoch.to_string(),
+            seq: joined.seq,
+            recovered: joined.recovered,
+            rewind: start.rewind,
+            view: (list && at != LIVE).then(|| View::of(&order)),
+        });
+        let known = if list { joined.presence_seq } else { known.unwrap_or(0) };
+        if live && known != joined.presence_seq {
+            self.push_presence(id, &order, at);
+        }
+        let behind = (!live).then_some(Behind { after: joined.after, presence_seq: known });
+        drop(order);
+        self.conn(id).rooms.insert(at, Membership { room, behind });
+        Ok(())
+    }
+
+    fn leave(&mut self, id: u64, at: usize, room: &Arc<Room>, ending: Ending) {
+        let (who, worker) = (Arc::clone(&self.conns[&id].who), self.conns[&id].worker);
+        let mut order = room.order();
+        let left = order.leave(&who, worker, ending, Timestamp(self.now));
+        if let Some(announcement) = &left.announcement {
+            self.deliver(&order, at, announcement);
+        }
+        drop(order);
+        self.timers.extend(left.wake.map(|wake| (wake.0, at)));
+        if left.empty {
+            self.release(at, room);
+        }
+    }
+
+    /// A connection ends.
+    fn end(&mut self, id: u64, ending: Ending) {
+        self.conn(id).parked.clear();
+        while let Some((at, member)) = self.conn(id).rooms.pop_first() {
+            self.leave(id, at, &member.room, ending);
+        }
+        self.conns.remove(&id);
+    }
+
+    fn publish(&mut self, id: u64, at: usize, reference: u64, n: u64) {
+        let Some(member) = self.conns[&id].rooms.get(&at) else {
+            return self.push(id, Frame::Failed { reference, for_ever: false });
+        };
+        let room = Arc::clone(&member.room);
+        let (who, worker) = (Arc::clone(&self.conns[&id].who), self.conns[&id].worker);
+        let text = format!(r#"{{"type":"chat","n":{n},"ref":{reference}}}"#);
+        let session = who.session_id();
+        let asker = asker(id, worker);
+        let author = Author { user_id: who.user_id(), session, asker };
+        let mut order = room.order();
+        let epoch = order.epoch().to_string();
+        let expected = self.ledgers[at].look_up(session, reference);
+        let published = order.publish(&author, &message(&text), Timestamp(self.now));
+        if at == LIVE {
+            let Ok(Published::Now { frame, seq: None, .. }) = published else { panic!() };
+            self.deliver(&order, at, &frame);
+            return self.push(id, Frame::Ack { room: at, reference, epoch, seq: 0 });
+        }
+        match (expected, published) {
+            (Expected::Before(before), Ok(Published::Before { seq, .. })) => {
+                assert_eq!(seq, before);
+                self.tally.published_before += 1;
+                self.push(id, Frame::Ack { room: at, reference, epoch, seq });
+            }
+            (Expected::Pending, Ok(Published::Later)) => self.tally.repeated_while_stored += 1,
+            (Expected::TooOld, Err(fault)) => {
+                assert_eq!(fault.code, Code::BadMessage);
+                self.push(id, Frame::Failed { reference, for_ever: true });
+            }
+            (Expected::New, Ok(Published::Now { frame, seq: Some(seq), timestamp })) => {
+                self.ledgers[at].stored(session, reference, n, seq, timestamp.0);
+                self.deliver(&order, at, &frame);
+                self.push(id, Frame::Ack { room: at, reference, epoch, seq });
+            }
+            (Expected::New, Ok(Published::Later)) => {
+                self.ledgers[at].under_way(session, reference);
+            }
+            (Expected::New, Err(fault)) => {
+                assert_eq!(fault.code, Code::Unavailable);
+                self.push(id, Frame::Failed { reference, for_ever: false });
+            }
+            (expected, published) => panic!("{expected:?}: {published:?}"),
+        }
+    }
+
+    fn store(&mut self, pick: usize, well: bool) {
+        let Some(Answer::Appended(outcome)) = self.slow.answer_append(pick, well) else { return };
+        let at = NAMES.iter().position(|name| *name == outcome.room.name()).unwrap();
+        let (session, reference) = (&*outcome.session, outcome.reference);
+        let mut order = outcome.room.order();
+        let completed = order.complete(&outcome);
+        let epoch = order.epoch().to_string();
+        assert_eq!(completed.stored.is_some(), well);
+        self.tally.failed += u64::from(!well);
+        let waiting = self.ledgers[at].answered(session, reference);
+        if let Some((frame, seq, timestamp)) = &completed.stored {
+            let n = number(frame.payload());
+            self.ledgers[at].stored(session, reference, n, *seq, timestamp.0);
+            self.deliver(&order, at, frame);
+        }
+        let empty = order.is_empty();
+        drop(order);
+        assert_eq!(completed.askers.len(), waiting, "everybody who asked is answered");
+        for asker in completed.askers {
+            let frame = match &completed.stored {
+                Some((_, seq, _)) => {
+                    Frame::Ack { room: at, reference, epoch: epoch.clone(), seq: *seq }
+                }
+                None => Frame::Failed { reference, for_ever: false },
+            };
+            self.push(asker.token, frame);
+        }
+        if empty {
+            self.release(at, &outcome.room);
+        }
+    }
+
+    fn open(&mut self, well: bool) {
+        let Some(Answer::Opened(room, result)) = self.slow.answer_opening(well) else { return };
+        let at = NAMES.iter().position(|name| *name == room.name()).unwrap();
+        let waiting = self.hub.opened(&room, result);
+        if well {
+            self.ledgers[at].opened(&room.order().epoch().to_string());
+        }
+        for asker in waiting {
+            self.unpark(asker.token);
+        }
+        if room.order().is_empty() {
+            self.release(at, &room);
+        }
+    }
+
+    fn release(&mut self, at: usize, room: &Arc<Room>) {
+        if self.hub.release(room) {
+            self.ledgers[at].closed();
+        }
+    }
+
+    fn catch_up(&mut self, client: usize, chunk: usize) {
+        let Some(id) = self.clients[client].conn else { return };
+        let rooms = &self.conns[&id].rooms;
+        let behind = rooms.iter().find(|(_, member)| member.behind.is_some());
+        let Some((&at, Membership { room, behind: Some(behind) })) = behind else { return };
+        let (room, after, known) = (Arc::clone(room), behind.after, behind.presence_seq);
+        let order = room.order();
+        let mut texts = Vec::new();
+        let replay = order.replay(after, |frame| {
+            texts.push(throng_hub::text_of(frame).to_vec());
+            texts.len() < chunk
+        });
+        let lost = self.ledgers[at].is_lost(after);
+        assert_eq!(replay == Replay::Lost, lost, "behind {after} in {}", NAMES[at]);
+        for text in texts {
+            self.push(id, Frame::Push { room: at, text });
+        }
+        match replay {
+            Replay::Lost => {
+                drop(order);
+                self.tally.overtaken += 1;
+                // Too slow: the server closes the connection.
+                self.drop_client(client, Ending::Lost);
+            }
+            Replay::More(after) => {
+                let member = self.conn(id).rooms.get_mut(&at).unwrap();
+                member.behind = Some(Behind { after, presence_seq: known });
+            }
+            Replay::Live => {
+                if order.presence_seq() != known {
+                    self.push_presence(id, &order, at);
+                }
+                self.conn(id).rooms.get_mut(&at).unwrap().behind = None;
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        while let Some((due, at)) = self.timers.first().copied()
+            && due <= self.now
+        {
+            self.timers.pop_first();
+            let Some(room) = self.hub.find(Space::ROOMS, NAMES[at]) else { continue };
+            let mut order = room.order();
+            let looked = order.handle_timeout(Timestamp(self.now));
+            self.tally.graces += looked.frames.len() as u64;
+            for frame in &looked.frames {
+                self.deliver(&order, at, frame);
+            }
+            let empty = order.is_empty();
+            drop(order);
+            self.timers.extend(looked.wake.map(|wake| (wake.0, at)));
+            if empty {
+                self.release(at, &room);
+            }
+        }
+    }
+
+    fn restart(&mut self, stored: usize) {
+        self.slow.crash(stored);
+        for client in &mut self.clients {
+            client.disconnect();
+        }
+        self.conns.clear();
+        self.timers.clear();
+        self.runs += 1;
+        // A process begins after the one before has ended, and later than anything there.
+        self.now = self.latest + 1;
+        self.latest = self.now;
+        self.slow = Slow::new(&self.disk);
+        self.hub = hub(self.runs, &self.slow);
+        for (at, ledger) in self.ledgers.iter_mut().enumerate() {
+            let stored = self.disk.messages(NAMES[at]);
+            if NAMES[at].starts_with("disk") {
+                self.tally.survived_a_crash += stored.len() as u64 - ledger.seq();
+            }
+            ledger.restart(&stored.iter().map(line).collect::<Vec<_>>());
+        }
+    }
+
+    /// A frame for all members goes into the queues of those that are live.
+    fn deliver(&mut self, order: &Order<'_>, at: usize, frame: &Prepared) {
+        let workers: BTreeSet<_> = order.workers().collect();
+        for conn in self.conns.values_mut().filter(|conn| workers.contains(&conn.worker)) {
+            if conn.rooms.get(&at).is_some_and(|member| member.behind.is_none()) {
+                let text = frame.payload().to_vec();
+                conn.out.push_back(Frame::Push { room: at, text });
+            }
+        }
+    }
+
+    fn push_presence(&mut self, conn: u64, order: &Order<'_>, at: usize) {
+        let mut text = Vec::new();
+        if order.presence(&mut text, None).is_ok() {
+            self.push(conn, Frame::Push { room: at, text });
+        }
+    }
+
+    fn push(&mut self, conn: u64, frame: Frame) {
+        if let Some(conn) = self.conns.get_mut(&conn) {
+            conn.out.push_back(frame);
+        }
+    }
+
+    fn conn(&mut self, conn: u64) -> &mut Conn {
+        self.conns.get_mut(&conn).expect("a connection that is there")
+    }
+}
+
+fn rules() -> Rules {
+    let grace = Duration::from_millis(700);
+    let small = History { size: 6, ..History::default() };
+    let short = History { ttl: Duration::from_millis(1200), ..History::default() };
+    let rule = |durable, history| Rule { durable, history, grace, ..Rule::default() };
+    Rules::new([
+        (Pattern::new("mem:*"), rule(false, small)),
+        (Pattern::new("disk:a"), rule(true, small)),
+        (Pattern::new("disk:b"), rule(true, short)),
+    ])
+}
+
+fn hub(run: u64, slow: &Arc<Slow>) -> Hub {
+    let keep = Keep { memory: Arc::new(Memory::new(run)), durable: Some(slow.clone()) };
+    Hub::new(run, rules(), keep)
+}
+
+fn asker(conn: u64, worker: usize) -> Asker {
+    Asker { worker: worker as u32, token: conn }
+}
+
+fn line(stored: &Stored) -> Line {
+    Line {
+        n: number(stored.body.text()),
+        timestamp: stored.timestamp.0,
+        session: stored.session.to_string(),
+        reference: stored.reference,
+    }
+}
+
+/// Which message this is.
+fn number(text: &[u8]) -> u64 {
+    let value: Value = serde_json::from_slice(text).unwrap();
+    value["n"].as_u64().unwrap()
+}
