@@ -46,6 +46,8 @@ pub(crate) struct Conn {
     posted: bool,
     /// The worker has taken it out of its rooms.
     parted: bool,
+    /// How it ended, as far as is known.
+    farewell: Farewell,
     id: ConnId,
     /// When something last came from the peer, or it last took something it was owed.
     heard: Coarse,
@@ -72,6 +74,8 @@ struct Rare {
     deflater: Option<Deflater>,
     /// Tells handles what waits.
     backlog: Option<Arc<Backlog>>,
+    /// The message that is handled again when what it needs is there.
+    parked: Option<Vec<u8>>,
     /// The peer's close frame, for the handler.
     farewell: Option<(u16, Box<str>)>,
     /// See [`Handover::companion`](crate::Handover::companion).
@@ -128,6 +132,20 @@ enum Reading {
     Deferred,
     /// The peer does not take its answers; nothing is read until it does.
     Paused,
+    /// Something the session needs is on its way; nothing is read until it is there.
+    Parked,
+}
+
+/// How a connection ends, for its rooms and its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// Without a word, or we had to let go: it may be back.
+    Lost,
+    /// The peer is going away (`1001`), as a page does that is left or reloaded: the user is no longer
+    /// here, the session may be taken up again.
+    Away,
+    /// For good.
+    Over,
 }
 
 /// Whether a socket may have more to read than was read.
@@ -152,6 +170,7 @@ impl Conn {
             queued: false,
             posted: false,
             parted: false,
+            farewell: Farewell::Lost,
             id,
             heard: now,
             pinged: 0,
@@ -203,6 +222,21 @@ impl Conn {
     /// Whether anything waits for the peer.
     pub(crate) fn is_waiting(&self) -> bool {
         self.outbox.is_some()
+    }
+
+    /// How it ended.
+    pub(crate) fn farewell(&self) -> Farewell {
+        self.farewell
+    }
+
+    /// Says how it ends.
+    pub(crate) fn set_farewell(&mut self, farewell: Farewell) {
+        self.farewell = farewell;
+    }
+
+    /// Whether it waits for something the session needs.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.reading == Reading::Parked
     }
 
     pub(crate) fn heard(&self) -> Coarse {

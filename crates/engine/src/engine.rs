@@ -10,18 +10,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mio::{Poll, Waker};
-use throng_hub::{Hub, Order, Room, Space};
-use throng_wire::{Deflate, OpCode, Prepared};
+use throng_hub::{Hub, Keep, Rules, Sessions, Tokens};
+use throng_wire::Deflate;
 
 use crate::admission::{Admission, Permit};
 use crate::conn::Arrival;
+use crate::clock::wall_clock;
+use crate::front::Front;
 use crate::handler::{HANDLER_SPACE, Message};
-use crate::inbox::{Congestion, Inbox, Post};
+use crate::inbox::{Congestion, Inbox, Post, Wake};
 use crate::policy::Policy;
+use crate::rooms::Results;
 use crate::session::Opening;
 use crate::stats::{Counters, Stats};
+use crate::timers::Timers;
 use crate::transport::Transport;
-use crate::wheel::ConnId;
 use crate::worker::{WAKE, Worker};
 
 /// What an engine is made with.
@@ -49,6 +52,33 @@ impl Default for Config {
     }
 }
 
+/// What holds for the rooms of an engine.
+#[derive(Clone, Debug)]
+pub struct Rooms {
+    /// By name.
+    pub rules: Rules,
+    /// Where they are kept. The backends must not be in use by another engine.
+    pub keep: Keep,
+    /// Signs resume tokens; random.
+    pub secret: [u8; 32],
+    /// How long a session may be away. Default 120 s.
+    pub resume_window: Duration,
+    /// How many rooms a connection may be in. Default 128.
+    pub max_rooms: usize,
+}
+
+impl Rooms {
+    /// With the defaults, and a random secret.
+    ///
+    /// # Errors
+    /// When the system has no entropy.
+    pub fn new(rules: Rules, keep: Keep) -> io::Result<Self> {
+        let mut secret = [0; 32];
+        getrandom::fill(&mut secret).map_err(no_entropy)?;
+        Ok(Self { rules, keep, secret, resume_window: Duration::from_secs(120), max_rooms: 128 })
+    }
+}
+
 /// A connection after its handshake, as the front hands it over.
 pub struct Handover {
     /// Bytes the front has already read behind the handshake.
@@ -70,6 +100,7 @@ pub struct Handover {
 pub struct Engine {
     shared: Arc<Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    timer: Mutex<Option<JoinHandle<()>>>,
     /// Connections handed to each worker so far.
     handed: Vec<AtomicU64>,
     next: AtomicUsize,
@@ -78,8 +109,13 @@ pub struct Engine {
 
 /// What the workers share.
 pub(crate) struct Shared {
-    hub: Hub,
-    inboxes: Vec<Arc<Inbox>>,
+    pub(crate) hub: Hub,
+    pub(crate) sessions: Sessions,
+    pub(crate) tokens: Tokens,
+    pub(crate) max_rooms: usize,
+    pub(crate) timers: Timers,
+    /// One for each worker, and one for the front.
+    pub(crate) inboxes: Vec<Arc<Inbox>>,
     counters: Vec<Arc<Counters>>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) congestion: Arc<Congestion>,
@@ -87,8 +123,16 @@ pub(crate) struct Shared {
 }
 
 impl Engine {
-    /// Starts the workers.
-    pub fn start(config: Config) -> io::Result<Self> {
+    /// Starts the workers. `wake` is called, from any thread, when there is something for the front to
+    /// [`drain`](Front::drain); it must be quick and not come back here.
+    ///
+    /// # Errors
+    /// When threads or polls cannot be had, or entropy.
+    pub fn start(
+        config: Config,
+        rooms: Rooms,
+        wake: impl Fn() + Send + Sync + 'static,
+    ) -> io::Result<Self> {
         let congestion = Arc::new(Congestion::default());
         let mut polls = Vec::new();
         let mut inboxes = Vec::new();
@@ -96,18 +140,35 @@ impl Engine {
         for _ in 0..config.workers.max(1) {
             let poll = Poll::new()?;
             let waker = Waker::new(poll.registry(), WAKE)?;
-            inboxes.push(Arc::new(Inbox::new(waker, Arc::clone(&congestion))));
+            inboxes.push(Arc::new(Inbox::new(Wake::Poll(waker), Arc::clone(&congestion))));
             counters.push(Arc::new(Counters::default()));
             polls.push(poll);
         }
+        let wake = Wake::Call(Box::new(wake));
+        inboxes.push(Arc::new(Inbox::new(wake, Arc::clone(&congestion))));
+        let (now, seed) = (wall_clock(), getrandom::u64().map_err(no_entropy)?);
+        let boot = getrandom::u64().map_err(no_entropy)?;
+        let backends = rooms.keep.clone();
         let shared = Arc::new(Shared {
-            hub: Hub::new(seed()?),
+            hub: Hub::new(seed, rooms.rules, rooms.keep),
+            sessions: Sessions::new(rooms.resume_window, now),
+            tokens: Tokens::new(&rooms.secret, boot),
+            max_rooms: rooms.max_rooms,
+            timers: Timers::default(),
             inboxes,
             counters,
             admission: Admission::new(config.max_connections, config.max_connections_per_ip),
             congestion,
             heartbeat: config.heartbeat,
         });
+        let results: Arc<Results> = Arc::new(Results(Arc::downgrade(&shared)));
+        backends.memory.start(results.clone());
+        if let Some(durable) = &backends.durable {
+            durable.start(results);
+        }
+        let timed = Arc::clone(&shared);
+        let timer = std::thread::Builder::new().name("throng-timer".into());
+        let timer = timer.spawn(move || timed.timers.run(|room| timed.handle_timeout(room)))?;
         let mut threads = Vec::new();
         for (index, poll) in polls.into_iter().enumerate() {
             let counters = Arc::clone(&shared.counters[index]);
@@ -121,6 +182,7 @@ impl Engine {
             shared,
             handed: (0..threads.len()).map(|_| AtomicU64::new(0)).collect(),
             threads: Mutex::new(threads),
+            timer: Mutex::new(Some(timer)),
             next: AtomicUsize::new(0),
             ending: AtomicBool::new(false),
         })
@@ -162,6 +224,11 @@ impl Engine {
         (first..workers).chain(0..first).min_by_key(load).unwrap_or(0)
     }
 
+    /// The rooms, for whoever is not a connection of a worker.
+    pub fn front(&self) -> Front {
+        Front { shared: Arc::clone(&self.shared) }
+    }
+
     /// Sends a message to every member of a room that handlers have joined.
     pub fn broadcast<'m>(&self, room: &str, message: impl Into<Message<'m>>) {
         let message = message.into();
@@ -174,6 +241,8 @@ impl Engine {
         for counters in &self.shared.counters {
             stats.add(counters);
         }
+        stats.rooms = self.shared.hub.room_count() as u64;
+        stats.users = self.shared.sessions.user_count() as u64;
         stats.connections = stats.opened.saturating_sub(stats.closed);
         stats.admitted = self.shared.admission.in_use() as u64;
         (stats.refused_total, stats.refused_per_ip) = self.shared.admission.refused();
@@ -186,25 +255,35 @@ impl Engine {
     }
 
     /// Closes every connection with `1001`, waits until all are gone, at most for `grace`,
-    /// terminates the rest and ends the workers. Blocks meanwhile. A second call returns at once.
-    pub fn shutdown(&self, grace: Duration) {
+    /// terminates the rest and ends the workers. Then `last` is called, to end backends: what they still
+    /// answer is passed on. Blocks meanwhile. A second call returns at once.
+    pub fn shutdown(&self, grace: Duration, last: impl FnOnce()) {
         self.ending.store(true, Ordering::Relaxed);
         for inbox in &self.shared.inboxes {
             inbox.push(Post::Shutdown(grace));
         }
         let threads =
             std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        if threads.is_empty() {
+            return;
+        }
         for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a worker had panicked");
             }
         }
+        last();
+        self.shared.inbox(self.shared.front()).push(Post::End);
+        self.shared.timers.end();
+        let timer = self.timer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if timer.is_some_and(|timer| timer.join().is_err()) {
+            tracing::error!("the timer had panicked");
+        }
     }
 }
 
-/// What the epochs of this process's rooms follow from.
-fn seed() -> io::Result<u64> {
-    getrandom::u64().map_err(|error| io::Error::other(format!("no entropy: {error}")))
+fn no_entropy(error: getrandom::Error) -> io::Error {
+    io::Error::other(format!("no entropy: {error}"))
 }
 
 impl Shared {
@@ -212,50 +291,8 @@ impl Shared {
         &self.inboxes[worker]
     }
 
-    pub(crate) fn hub(&self) -> &Hub {
-        &self.hub
-    }
-
-    /// Hands a message to every worker that has members of the room. Called with the room's
-    /// order held, which is what makes all workers see the same order.
-    #[inline]
-    pub(crate) fn deliver(&self, order: &Order<'_>, room: &Room, message: &Prepared) {
-        for worker in order.workers() {
-            self.inboxes[worker].push(Post::Deliver(room.id(), message.clone()));
-        }
-    }
-
-    /// Makes a connection a member of a room without presence.
-    pub(crate) fn enter(&self, space: Space, name: &str, worker: usize, id: ConnId) -> Arc<Room> {
-        loop {
-            let room = self.hub.room(space, name);
-            let mut order = room.order();
-            if order.attach(worker).is_ok() {
-                self.inboxes[worker].push(Post::Enter(id, Arc::clone(&room)));
-                drop(order);
-                return room;
-            }
-        }
-    }
-
-    /// Ends such a membership.
-    pub(crate) fn exit(&self, room: &Arc<Room>, worker: usize) {
-        if room.order().detach(worker) {
-            self.hub.release(room);
-        }
-    }
-
-    /// Passes a message on verbatim.
-    #[inline]
-    pub(crate) fn relay(&self, room: &Room, opcode: OpCode, payload: &[u8]) {
-        let message = Prepared::new(opcode, payload);
-        let order = room.order();
-        self.deliver(&order, room, &message);
-    }
-
-    pub(crate) fn broadcast(&self, space: Space, name: &str, opcode: OpCode, payload: &[u8]) {
-        if let Some(room) = self.hub.find(space, name) {
-            self.relay(&room, opcode, payload);
-        }
+    /// The number of the front among the workers: behind them.
+    pub(crate) fn front(&self) -> usize {
+        self.counters.len()
     }
 }

@@ -14,8 +14,10 @@ use throng_hub::{Room, RoomId};
 use throng_wire::Prepared;
 
 use crate::conn::{Conn, Place};
+use crate::inbox::Echo;
 use crate::policy::{Flush, Policy};
 use crate::tick::Out;
+use crate::wheel::ConnId;
 
 /// The rooms that have members on this worker.
 #[derive(Default)]
@@ -50,11 +52,12 @@ struct Member {
     /// Where in the waiting buffers this member begins: behind what was there when it came.
     from_plain: u32,
     from_deflated: u32,
+    echo: Echo,
 }
 
 impl Fanout {
     /// Makes a connection a member. Every later [`Fanout::deliver`] reaches it, no earlier one.
-    pub(crate) fn enter(&mut self, conn: &mut Conn, room: &Arc<Room>) {
+    pub(crate) fn enter(&mut self, conn: &mut Conn, room: &Arc<Room>, echo: Echo) {
         let key = *self.index.entry(room.id()).or_insert_with(|| {
             self.rooms.insert(LocalRoom {
                 room: Arc::clone(room),
@@ -81,6 +84,7 @@ impl Fanout {
             conn: conn.id().key,
             from_plain: local.plain.len() as u32,
             from_deflated: local.deflated.as_ref().unwrap_or(&local.plain).len() as u32,
+            echo,
         });
     }
 
@@ -153,6 +157,54 @@ impl Fanout {
         local.plain.extend_from_slice(frame);
         local.frames += 1;
         (local.plain.len() >= MAX_BATCH).then_some(key)
+    }
+
+    /// The same for a message that its sender may not want back.
+    pub(crate) fn deliver_from(
+        &mut self,
+        room: RoomId,
+        message: &Prepared,
+        from: ConnId,
+        conns: &mut Slab<Conn>,
+        out: &mut Out,
+    ) -> Option<u32> {
+        let key = self.index.get(&room).copied();
+        let sender = key.and_then(|key| self.silent_member(key, from, conns));
+        if let (Some(key), Some(at)) = (key, sender) {
+            self.catch_up(key, at, conns);
+        }
+        let full = self.deliver(room, message, out);
+        if let (Some(key), Some(at)) = (key, sender) {
+            let local = &mut self.rooms[key as usize];
+            let (plain, deflated) = local.lens();
+            local.members[at].from_plain = plain;
+            local.members[at].from_deflated = deflated;
+        }
+        full
+    }
+
+    /// Where a connection is among the members, if it wants no echo.
+    fn silent_member(&self, key: u32, from: ConnId, conns: &Slab<Conn>) -> Option<usize> {
+        let conn = conns.get(from.key as usize).filter(|conn| conn.id() == from)?;
+        let at = conn.places.iter().find(|place| place.room == key)?.at as usize;
+        (self.rooms[key as usize].members.get(at)?.echo == Echo::No).then_some(at)
+    }
+
+    /// Gives a member what waits for it, so that it can leave out what comes next.
+    fn catch_up(&mut self, key: u32, at: usize, conns: &mut Slab<Conn>) {
+        let local = &self.rooms[key as usize];
+        let member = &local.members[at];
+        let conn = &mut conns[member.conn as usize];
+        let (batch, from) = match &local.deflated {
+            Some(deflated) if conn.takes_shared_deflate() => (deflated, member.from_deflated),
+            _ => (&local.plain, member.from_plain),
+        };
+        if let Some(waiting) = batch.get(from as usize..)
+            && !waiting.is_empty()
+            && conn.is_open()
+        {
+            conn.post_batch(Bytes::copy_from_slice(waiting));
+        }
     }
 
     /// Writes a room before the turn ends.
@@ -269,6 +321,12 @@ impl Fanout {
 }
 
 impl LocalRoom {
+    /// How much waits, in both forms.
+    fn lens(&self) -> (u32, u32) {
+        let deflated = self.deflated.as_ref().unwrap_or(&self.plain);
+        (self.plain.len() as u32, deflated.len() as u32)
+    }
+
     /// When the room may be written to again; `None` when at once.
     fn due(&self, busy: f32) -> Option<Instant> {
         let last = self.last_flush?;

@@ -1,12 +1,12 @@
 //! How anything outside a worker reaches it.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use mio::Waker;
-use throng_hub::{Room, RoomId};
+use throng_hub::{Room, RoomId, Timestamp, Unavailable};
 use throng_wire::{CloseCode, Prepared};
 
 use crate::conn::Arrival;
@@ -18,11 +18,21 @@ pub(crate) enum Post {
     Adopt(Box<Arrival>),
     /// From here on this connection receives the frames of the room. Posted under the room's
     /// order lock, so that it falls between the right two messages.
-    Enter(ConnId, Arc<Room>),
+    Enter(ConnId, Arc<Room>, Echo),
+    /// From here on it does not any more. Posted under the room's order lock.
+    Exit(ConnId, RoomId),
     /// One message for all local members of a room. Posted under the room's order lock.
     Deliver(RoomId, Prepared),
+    /// The same, but not for its sender if that wants no echo.
+    DeliverFrom(RoomId, Prepared, ConnId),
+    /// A room this connection waits for has been opened, or cannot be.
+    Ready(u64),
+    /// What became of a message, for the front: workers get it as a frame.
+    Stored(u64, Result<(u64, Timestamp), Unavailable>),
     /// One frame for one connection.
     Send(ConnId, Bytes),
+    /// The same for an answer that a connection waits for: it is never dropped.
+    Answer(ConnId, Bytes),
     /// Start the closing handshake.
     Close(ConnId, CloseCode, Box<str>),
     /// Drop the connection without one.
@@ -30,12 +40,29 @@ pub(crate) enum Post {
     /// Close everything with `1001`; what is left after the grace is terminated and the
     /// worker ends.
     Shutdown(std::time::Duration),
+    /// All workers have ended; for the front.
+    End,
+}
+
+/// Whether a member gets its own messages back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Echo {
+    Yes,
+    No,
+}
+
+/// How the reader of an inbox is woken.
+pub(crate) enum Wake {
+    /// A worker in its poll.
+    Poll(Waker),
+    /// The front, however it waits.
+    Call(Box<dyn Fn() + Send + Sync>),
 }
 
 /// A queue with one reader. A push is one short lock, and a wake-up only when the worker sleeps.
 pub(crate) struct Inbox {
     inner: Mutex<Inner>,
-    waker: Waker,
+    wake: Wake,
     congestion: Arc<Congestion>,
 }
 
@@ -48,16 +75,34 @@ struct Inner {
     closed: bool,
 }
 
-/// How many inboxes are over [`HIGH_WATER`]. While there is one, workers read no more messages
-/// meant for rooms, so that publishers are slowed down by TCP instead of filling memory.
+/// How many inboxes are over [`HIGH_WATER`], and how many messages are being stored. While it is too
+/// much of either, workers read no more messages meant for rooms, so that publishers are slowed
+/// down by TCP instead of filling memory.
 #[derive(Default)]
-pub(crate) struct Congestion(AtomicUsize);
+pub(crate) struct Congestion {
+    inboxes: AtomicUsize,
+    storing: AtomicIsize,
+}
 
 impl Congestion {
     pub(crate) fn any(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 0
+        self.inboxes.load(Ordering::Relaxed) > 0
+            || self.storing.load(Ordering::Relaxed) > MOST_STORING
+    }
+
+    /// A message has been handed to its backend.
+    pub(crate) fn storing(&self) {
+        self.storing.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The backend has answered for so many.
+    pub(crate) fn stored(&self, messages: usize) {
+        self.storing.fetch_sub(messages as isize, Ordering::Relaxed);
     }
 }
+
+/// So many messages may wait for being stored before publishers are held back.
+const MOST_STORING: isize = 8192;
 
 /// 32 MiB of frames may wait for one worker before publishers are held back.
 const HIGH_WATER: usize = 32 << 20;
@@ -66,17 +111,17 @@ const HIGH_WATER: usize = 32 << 20;
 const POST_COST: usize = 192;
 
 impl Inbox {
-    pub(crate) fn new(waker: Waker, congestion: Arc<Congestion>) -> Self {
+    pub(crate) fn new(wake: Wake, congestion: Arc<Congestion>) -> Self {
         let inner =
             Inner { posts: Vec::new(), bytes: 0, asleep: false, congested: false, closed: false };
-        Self { inner: Mutex::new(inner), waker, congestion }
+        Self { inner: Mutex::new(inner), wake, congestion }
     }
 
     /// Adds a post and wakes the worker if it sleeps.
     pub(crate) fn push(&self, post: Post) {
         let cost = match &post {
-            Post::Deliver(_, frame) => POST_COST + frame.frame().len(),
-            Post::Send(_, bytes) => POST_COST + bytes.len(),
+            Post::Deliver(_, frame) | Post::DeliverFrom(_, frame, _) => POST_COST + frame.frame().len(),
+            Post::Send(_, bytes) | Post::Answer(_, bytes) => POST_COST + bytes.len(),
             _ => POST_COST,
         };
         let mut inner = self.lock();
@@ -87,13 +132,16 @@ impl Inbox {
         inner.bytes += cost;
         if inner.bytes > HIGH_WATER && !inner.congested {
             inner.congested = true;
-            self.congestion.0.fetch_add(1, Ordering::Relaxed);
+            self.congestion.inboxes.fetch_add(1, Ordering::Relaxed);
         }
         let wake = std::mem::take(&mut inner.asleep);
         drop(inner);
         if wake {
-            // Fails only when the eventfd is gone, that is, never while the worker lives.
-            let _: io::Result<()> = self.waker.wake();
+            match &self.wake {
+                // Fails only when the eventfd is gone, that is, never while the worker lives.
+                Wake::Poll(waker) => drop::<io::Result<()>>(waker.wake()),
+                Wake::Call(wake) => wake(),
+            }
         }
     }
 
@@ -104,7 +152,7 @@ impl Inbox {
         std::mem::swap(&mut inner.posts, into);
         inner.bytes = 0;
         if std::mem::take(&mut inner.congested) {
-            self.congestion.0.fetch_sub(1, Ordering::Relaxed);
+            self.congestion.inboxes.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -113,7 +161,7 @@ impl Inbox {
         let mut inner = self.lock();
         inner.closed = true;
         if std::mem::take(&mut inner.congested) {
-            self.congestion.0.fetch_sub(1, Ordering::Relaxed);
+            self.congestion.inboxes.fetch_sub(1, Ordering::Relaxed);
         }
         let posts = std::mem::take(&mut inner.posts);
         drop(inner);

@@ -40,24 +40,29 @@
 //! ```
 
 mod admission;
+mod clock;
 mod conn;
 mod engine;
 mod fanout;
+mod front;
 mod handler;
 mod inbox;
 mod outbox;
 mod policy;
+mod rooms;
 mod session;
 mod stats;
 mod tick;
+mod timers;
 mod transport;
 mod wheel;
 mod worker;
 
 pub use admission::{Admission, Full, Permit};
-pub use engine::{Config, Engine, Handover};
+pub use engine::{Config, Engine, Handover, Rooms};
+pub use front::{Front, Note};
 pub use handler::{Handle, Handler, Message, Peer};
 pub use policy::{Flush, Policy, SlowPolicy};
-pub use session::{Opening, Visitor};
+pub use session::{Opening, Start, Visitor};
 pub use stats::Stats;
 pub use throng_hub::Space;

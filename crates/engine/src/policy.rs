@@ -87,6 +87,15 @@ pub(crate) const TOO_SLOW: CloseCode = code(4508);
 /// The close code for a peer from which nothing came back after a ping.
 pub(crate) const HEARTBEAT: CloseCode = code(4408);
 
+/// The close code for a connection whose session another one has taken up.
+pub(crate) const REPLACED: CloseCode = code(4409);
+
+/// The close code for somebody whose room cannot be had at the moment.
+pub(crate) const TRY_LATER: CloseCode = code(1013);
+
+/// The close code for somebody who may not be where the handshake asked for.
+pub(crate) const FORBIDDEN: CloseCode = code(4403);
+
 const fn code(code: u16) -> CloseCode {
     match CloseCode::new(code) {
         Some(code) => code,

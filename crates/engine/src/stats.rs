@@ -21,6 +21,10 @@ macro_rules! counters {
             /// Connections that count for the caps: those open, and those on their way to a worker
             /// or, over foreign IO, out of the front.
             pub admitted: u64,
+            /// Rooms, event streams' and handlers' included.
+            pub rooms: u64,
+            /// Users with a connection of the typed protocol or an event stream.
+            pub users: u64,
             /// Upgrades refused because the server was full.
             pub refused_total: u64,
             /// Upgrades refused because their address had too many connections.

@@ -10,6 +10,18 @@ pub(crate) struct ConnId {
     pub(crate) serial: u32,
 }
 
+impl ConnId {
+    /// As a number that names it from outside the worker.
+    pub(crate) fn token(self) -> u64 {
+        u64::from(self.key) << 32 | u64::from(self.serial)
+    }
+
+    /// The other way round.
+    pub(crate) fn from_token(token: u64) -> Self {
+        Self { key: (token >> 32) as u32, serial: token as u32 }
+    }
+}
+
 /// Time in steps of [`STEP`] since the worker started; lasts for 6 years.
 pub(crate) type Coarse = u32;
 

@@ -12,11 +12,11 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use throng_wire::CloseCode;
 
-use crate::conn::{Arrival, Conn, More, Phase};
+use crate::conn::{Arrival, Conn, Farewell, More, Phase};
 use crate::engine::Shared;
 use crate::fanout::Fanout;
 use crate::inbox::{Inbox, Post};
-use crate::policy::HEARTBEAT;
+use crate::policy::{HEARTBEAT, REPLACED};
 use crate::session::Session;
 use crate::stats::Counters;
 use crate::tick::Tick;
@@ -165,6 +165,7 @@ impl Worker {
         let Some(conn) = self.conns.get_mut(key as usize) else { return };
         if writable {
             conn.writable(&self.tick.out);
+            conn.catch_up(&mut self.tick, &self.shared);
             self.resume(key);
         }
         // Whoever is on the list is read in its turn.
@@ -208,6 +209,7 @@ impl Worker {
         for key in again {
             let Some(conn) = self.conns.get_mut(key as usize) else { continue };
             if std::mem::take(&mut conn.queued) {
+                conn.catch_up(&mut self.tick, &self.shared);
                 // Treated as hung up: whether FIN has come in the meantime is not known here.
                 self.read(key, true);
             }
@@ -243,13 +245,38 @@ impl Worker {
                     fanout.flush_full(full, conns, &mut tick.out, touched);
                 }
             }
+            Post::DeliverFrom(room, message, from) => {
+                let Self { fanout, conns, tick, touched, .. } = self;
+                let full = fanout.deliver_from(room, &message, from, conns, &mut tick.out);
+                touched.push(from.key);
+                if let Some(full) = full {
+                    fanout.flush_full(full, conns, &mut tick.out, touched);
+                }
+            }
+            Post::Ready(token) => {
+                let id = ConnId::from_token(token);
+                let Some(conn) = find(&mut self.conns, id) else { return };
+                if conn.is_parked() {
+                    conn.unpark(&mut self.tick, &self.shared);
+                    if !conn.is_parked() {
+                        self.queue(id.key);
+                    }
+                    self.touched.push(id.key);
+                }
+            }
+            Post::Stored(..) | Post::End => {} // for the front
             Post::Adopt(arrival) => self.adopt(*arrival),
-            Post::Enter(id, room) => {
+            Post::Enter(id, room, echo) => {
                 if let Some(conn) = find(&mut self.conns, id)
                     && conn.is_open()
                     && conn.session.is_in(&room)
                 {
-                    self.fanout.enter(conn, &room);
+                    self.fanout.enter(conn, &room, echo);
+                }
+            }
+            Post::Exit(id, room) => {
+                if find(&mut self.conns, id).is_some() {
+                    self.fanout.leave(&mut self.conns, id.key, Some(room));
                 }
             }
             Post::Send(id, frame) => {
@@ -257,8 +284,16 @@ impl Worker {
                 self.touched.push(id.key);
                 conn.post_frame(frame, &mut self.tick.out);
             }
+            Post::Answer(id, frame) => {
+                let Some(conn) = find(&mut self.conns, id) else { return };
+                self.touched.push(id.key);
+                conn.post_answer(frame, &mut self.tick.out);
+            }
             Post::Close(id, code, reason) => {
                 let Some(conn) = find(&mut self.conns, id) else { return };
+                if code != REPLACED {
+                    conn.set_farewell(Farewell::Over);
+                }
                 conn.begin_close(&mut self.tick.out, code, &reason);
                 conn.flush_cork(&mut self.tick.out);
                 self.touched.push(id.key);
@@ -338,6 +373,9 @@ impl Worker {
         if !conn.is_open() {
             return self.settle_closing(key);
         }
+        if conn.session.is_behind() && !conn.is_waiting() {
+            self.queue(key); // it has had its turn
+        }
         while let Some(room) = self.conns[key as usize].session.take_left() {
             self.fanout.leave(&mut self.conns, key, Some(room));
         }
@@ -352,7 +390,9 @@ impl Worker {
                 self.wheel.insert(conn.id(), due);
             }
             self.fanout.leave(&mut self.conns, key, None);
-            self.conns[key as usize].session.part(self.index, &self.shared);
+            let conn = &mut self.conns[key as usize];
+            let (id, farewell) = (conn.id(), conn.farewell());
+            conn.session.part(self.index, id, farewell, &self.shared);
         }
         if !matches!(phase, Phase::Open | Phase::Closing(_)) {
             Session::close(&mut self.conns[key as usize], &self.tick.out);
@@ -388,9 +428,13 @@ impl Worker {
         if conn.is_waiting() {
             // Whether a slow reader has taken something shows before its socket says so.
             conn.writable(&self.tick.out);
+            conn.catch_up(&mut self.tick, &self.shared);
             self.resume(id.key);
         }
         let Some(conn) = find(&mut self.conns, id) else { return };
+        if conn.is_parked() {
+            conn.excuse(now);
+        }
         let silent = now.saturating_sub(conn.heard());
         // Equal means that the answer came within the step of the ping.
         let due = if silent >= 2 * self.heartbeat && conn.pinged() > conn.heard() {

@@ -30,19 +30,27 @@
 //! # }
 //! ```
 
+mod desk;
 mod endpoint;
+mod events;
 mod mount;
 mod origin;
+mod rooms;
 mod server;
 mod stats;
 mod upgrade;
 
 pub use endpoint::Endpoint;
+pub use events::{Events, Subscription};
 pub use mount::BadPath;
 pub use origin::Origins;
+pub use rooms::{Author, Counts, Page, RoomInfo, Sent, SessionRef, Target};
 pub use server::{Builder, Error, Server};
 pub use stats::Stats;
+pub use throng_backend::{OpenError, Stats as StorageStats, SyncMode};
 pub use throng_engine::{Flush, Handle, Handler, Message, Peer, SlowPolicy};
+pub use throng_hub::{History, Pattern, Presence, Rule, Rules, Schema, SchemaError, Types};
+pub use throng_protocol::{Code, Fault};
 pub use throng_wire::{CloseCode, DeflateOptions, Kind, ProtocolError, ReasonTooLong};
 pub use upgrade::Subprotocol;
 

@@ -1,6 +1,7 @@
 //! The server to embed: workers, endpoints, and the ways to reach them.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,10 +12,13 @@ use ::axum::extract::Request;
 use ::axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::{self, HeaderValue};
-use throng_engine::{Config, Engine, Message};
+use throng_backend::{Memory, OpenError, Options, Sqlite, SyncMode};
+use throng_engine::{Config, Engine, Message, Rooms};
+use throng_hub::{Backend, Keep, Rules};
 use throng_wire::handshake::server::is_upgrade;
 use tower::ServiceExt;
 
+use crate::desk::Desk;
 use crate::endpoint::Endpoint;
 use crate::mount::{BadPath, Table};
 use crate::stats::Stats;
@@ -32,6 +36,8 @@ pub struct Server {
 
 pub(crate) struct Inner {
     pub(crate) engine: Engine,
+    pub(crate) desk: Arc<Desk>,
+    sqlite: Option<Arc<Sqlite>>,
     endpoints: Table,
     pub(crate) refused: Refused,
 }
@@ -50,6 +56,12 @@ pub(crate) struct Refused {
 #[must_use]
 pub struct Builder {
     config: Config,
+    rules: Rules,
+    data: Option<PathBuf>,
+    sync: SyncMode,
+    memory: Option<usize>,
+    resume_window: Option<Duration>,
+    max_rooms: Option<usize>,
     endpoints: Vec<(String, Endpoint)>,
 }
 
@@ -60,6 +72,9 @@ pub enum Error {
     /// An endpoint's path is not one.
     #[error(transparent)]
     Path(#[from] BadPath),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Data(#[from] OpenError),
     /// The worker threads could not be started.
     #[error("the workers could not be started: {0}")]
     Workers(#[from] io::Error),
@@ -92,6 +107,43 @@ impl Builder {
         self
     }
 
+    /// What holds for rooms, by name. Default: [`Rules::default`].
+    pub fn rules(mut self, rules: Rules) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// Keeps rooms whose rule is `durable` in this directory (SQLite). Default: everything is kept in memory
+    /// only.
+    pub fn data(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.data = Some(directory.into());
+        self
+    }
+
+    /// When messages that are kept on disk count as stored. Default: [`SyncMode::Full`].
+    pub fn sync(mut self, sync: SyncMode) -> Self {
+        self.sync = sync;
+        self
+    }
+
+    /// Bytes for the past of rooms in memory that nobody is in at the moment. Default 64 MiB.
+    pub fn memory_history(mut self, bytes: usize) -> Self {
+        self.memory = Some(bytes);
+        self
+    }
+
+    /// How long a session may be away before it ends. Default 120 s, at most an hour.
+    pub fn resume_window(mut self, window: Duration) -> Self {
+        self.resume_window = Some(window);
+        self
+    }
+
+    /// Rooms one connection may be in. Default 128.
+    pub fn max_rooms(mut self, rooms: usize) -> Self {
+        self.max_rooms = Some(rooms);
+        self
+    }
+
     /// Mounts an endpoint for [`Server::routes`].
     pub fn endpoint(mut self, path: impl Into<String>, endpoint: Endpoint) -> Self {
         self.endpoints.push((path.into(), endpoint));
@@ -104,8 +156,26 @@ impl Builder {
     /// When a path is not one, or threads can't be started.
     pub fn build(self) -> Result<Server, Error> {
         let endpoints = Table::new(self.endpoints)?;
-        let engine = Engine::start(self.config)?;
-        let inner = Inner { engine, endpoints, refused: Refused::default() };
+        let sqlite = match &self.data {
+            Some(data) => Some(Arc::new(Sqlite::open(data, Options { sync: self.sync, ..Options::default() })?)),
+            None => None,
+        };
+        let memory = self.memory.map_or_else(Memory::default, Memory::new);
+        let keep = Keep {
+            memory: Arc::new(memory),
+            durable: sqlite.clone().map(|sqlite| sqlite as Arc<dyn Backend>),
+        };
+        let mut rooms = Rooms::new(self.rules, keep)?;
+        if let Some(sqlite) = &sqlite {
+            rooms.secret = sqlite.secret();
+        }
+        rooms.resume_window = self.resume_window.unwrap_or(rooms.resume_window);
+        rooms.max_rooms = self.max_rooms.unwrap_or(rooms.max_rooms);
+        let desk = Desk::new();
+        let rung = Arc::clone(&desk);
+        let engine = Engine::start(self.config, rooms, move || rung.wake())?;
+        desk.start(engine.front())?;
+        let inner = Inner { engine, desk, sqlite, endpoints, refused: Refused::default() };
         Ok(Server { inner: Arc::new(inner) })
     }
 }
@@ -198,6 +268,16 @@ impl Server {
         Stats::new(self.inner.engine.stats(), &self.inner.refused)
     }
 
+    /// What has been counted of the disk since the start; `None` when everything is in memory.
+    pub fn storage(&self) -> Option<throng_backend::Stats> {
+        self.inner.sqlite.as_ref().map(|sqlite| sqlite.stats())
+    }
+
+    /// The number of event streams.
+    pub fn event_streams(&self) -> usize {
+        self.inner.desk.streams()
+    }
+
     /// Whether [`Server::shutdown`] has begun.
     pub fn is_draining(&self) -> bool {
         self.inner.engine.is_ending()
@@ -207,7 +287,10 @@ impl Server {
     /// and what has not gone after `grace` is terminated. Returns when all are gone.
     pub async fn shutdown(&self, grace: Duration) {
         let server = self.clone();
-        let done = tokio::task::spawn_blocking(move || server.inner.engine.shutdown(grace));
+        let done = tokio::task::spawn_blocking(move || {
+            let sqlite = server.inner.sqlite.as_ref();
+            server.inner.engine.shutdown(grace, || sqlite.into_iter().for_each(|s| s.close()));
+        });
         if done.await.is_err() {
             tracing::error!("the shutdown failed");
         }

@@ -15,7 +15,10 @@ use http::request::Parts;
 use http::{StatusCode, Uri};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use throng_engine::{Engine, Handover, Opening, Visitor};
+use throng_engine::{Engine, Front, Handover, Opening, Start, Visitor};
+use throng_hub::{Identity, Standing};
+use throng_protocol::SUBPROTOCOL;
+use throng_wire::CloseCode;
 use throng_wire::handshake::server::{ServerOptions, accept};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
@@ -42,7 +45,15 @@ pub(crate) fn upgrade(
         return refuse(&refused.draining, retry_later(StatusCode::SERVICE_UNAVAILABLE));
     }
     let (mut parts, _body) = request.into_parts();
-    let subprotocols: Vec<&str> = endpoint.subprotocols.iter().map(String::as_str).collect();
+    let token = token(&parts, endpoint);
+    let mut subprotocols: Vec<&str> = endpoint.subprotocols.iter().map(String::as_str).collect();
+    if let Kind::Rooms(_) = endpoint.kind {
+        subprotocols.push(SUBPROTOCOL);
+        // A browser drops a connection whose server agrees to none of what was offered.
+        if let Some(Token::Subprotocol(offered)) = &token {
+            subprotocols.push(offered);
+        }
+    }
     let options =
         ServerOptions { subprotocols: &subprotocols, deflate: endpoint.policy.deflate.as_ref() };
     let accepted = match accept(&parts.method, parts.version, &parts.headers, &options) {
@@ -59,10 +70,12 @@ pub(crate) fn upgrade(
         let text = "this connection cannot be upgraded\n";
         return refuse(&refused.handshake, (StatusCode::UPGRADE_REQUIRED, text).into_response());
     };
+    let is_full = accepted.subprotocol.as_deref() == Some(SUBPROTOCOL);
     if let Some(agreed) = accepted.subprotocol {
         parts.extensions.insert(Subprotocol(agreed));
     }
-    let opening = match open(endpoint, room, &parts) {
+    let token = token.as_ref().map(Token::value);
+    let opening = match open(server, endpoint, room, &parts, is_full, token) {
         Ok(opening) => opening,
         Err(response) => return response,
     };
@@ -91,14 +104,35 @@ pub(crate) fn upgrade(
     accepted.response.map(|()| Body::empty())
 }
 
-fn open(endpoint: &Endpoint, room: Option<&str>, parts: &Parts) -> Result<Opening, Response> {
+fn open(
+    server: &Server,
+    endpoint: &Endpoint,
+    room: Option<&str>,
+    parts: &Parts,
+    is_full: bool,
+    token: Option<&str>,
+) -> Result<Opening, Response> {
     let space = endpoint.space;
     Ok(match &endpoint.kind {
         Kind::Echo => Opening::Echo,
         Kind::Relay(default) => Opening::Relay(space, room.unwrap_or(default).into()),
         Kind::Rooms(default) => {
-            let visitor = Visitor { name: query_value(&parts.uri, "name") };
-            Opening::Rooms(space, room.unwrap_or(default).into(), visitor)
+            let front = server.inner.desk.front();
+            let visitor = Visitor {
+                name: query_value(&parts.uri, "name"),
+                resumed: token.and_then(|token| resumable(front, token)),
+            };
+            if is_full {
+                return Ok(Opening::Full(visitor));
+            }
+            let room = room.unwrap_or(default);
+            if room.starts_with('@') {
+                return Err(StatusCode::FORBIDDEN.into_response()); // somebody's own
+            }
+            if !front.hub().rule(room).allow {
+                return Err(StatusCode::NOT_FOUND.into_response());
+            }
+            Opening::Plain(room.into(), start(&parts.uri), visitor)
         }
         Kind::Handler(decide) => Opening::Handler(decide(parts)?),
     })
@@ -146,6 +180,62 @@ async fn hand_over(engine: &Engine, upgraded: Upgraded, mut handover: Handover) 
 
 /// How long a foreign stream may take what the connection left behind when it ended.
 const LAST_BYTES: Duration = Duration::from_secs(5);
+
+/// Whose session a token stands for, if it is genuine and the session is connected or may come back.
+pub(crate) fn resumable(front: &Front, token: &str) -> Option<Identity> {
+    let now = front.now();
+    let claim = front.tokens().read(token, now)?;
+    let (user, session) = (claim.who.user_id(), claim.who.session_id());
+    let known = front.sessions().standing(user, session, now) != Standing::Unknown;
+    // Of an earlier run of the server nothing is known but that it ended not long ago.
+    (known || !claim.ours && front.sessions().is_young(now)).then_some(claim.who)
+}
+
+/// A resume token, as it came.
+enum Token {
+    Query(String),
+    /// The whole subprotocol, `resume.` included.
+    Subprotocol(String),
+}
+
+impl Token {
+    fn value(&self) -> &str {
+        match self {
+            Self::Query(token) => token,
+            Self::Subprotocol(offered) => offered.strip_prefix(RESUME).unwrap_or_default(),
+        }
+    }
+}
+
+/// The token in the query or among the subprotocols that are offered.
+fn token(parts: &Parts, endpoint: &Endpoint) -> Option<Token> {
+    let Kind::Rooms(_) = endpoint.kind else { return None };
+    if let Some(token) = query_value(&parts.uri, "resume") {
+        return Some(Token::Query(token));
+    }
+    let offered = parts.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let mut offered = offered.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+    let offered = offered.find(|offered| offered.trim().starts_with(RESUME))?;
+    Some(Token::Subprotocol(offered.trim().to_owned()))
+}
+
+/// Where a plain client wants to begin: `?since=<epoch>.<seq>`, `?rewind=<n>`. What is neither is nothing.
+fn start(uri: &Uri) -> Start {
+    let since = query_value(uri, "since").and_then(|since| {
+        let (epoch, seq) = since.split_once('.')?;
+        Some((epoch.to_owned(), seq.parse().ok()?))
+    });
+    let rewind = query_value(uri, "rewind").and_then(|rewind| rewind.parse().ok()).unwrap_or(0);
+    Start { since, rewind: rewind.min(throng_protocol::MAX_REWIND) }
+}
+
+const RESUME: &str = "resume.";
+
+/// The close code for a connection whose session another one has taken up.
+pub(crate) const REPLACED: CloseCode = match CloseCode::new(4409) {
+    Some(code) => code,
+    None => CloseCode::INTERNAL, // not reached: it may travel
+};
 
 /// A value of the query, decoded as forms are.
 fn query_value(uri: &Uri, name: &str) -> Option<String> {

@@ -84,7 +84,8 @@ fn typed_chat_from_connect_to_leave() {
         r#""userCount":1"#,
         r#""room":"lobby""#,
         r#""heartbeat":25000"#,
-        r#""limits":{"maxPayload":65536}"#,
+        r#""resumed":false,"resumeWindow":120000"#,
+        r#""limits":{"maxPayload":65536,"maxRooms":128,"refWindow":256}"#,
     ] {
         assert!(hello.contains(part), "{part} in {hello}");
     }
@@ -126,7 +127,7 @@ fn errors_are_told_and_lose_nothing() {
         (r#"{"text":"no type"}"#, "bad_message"),
         (r#"{"type":"chat","from":"somebody"}"#, "reserved_field"),
         (r#"{"type":"chat","room":"elsewhere"}"#, "not_joined"),
-        (r#"{"type":"chat","to":"u_1"}"#, "forbidden"),
+        (r#"{"type":"join","room":"elsewhere"}"#, "bad_message"),
     ] {
         socket.send(Message::text(sent)).unwrap();
         let error = text(&mut socket);

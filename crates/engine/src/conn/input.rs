@@ -3,10 +3,10 @@
 use std::io::{self, Read};
 
 use throng_wire::decode::Event;
-use throng_wire::{CloseFrame, OpCode, ProtocolError, Scratch};
+use throng_wire::{CloseFrame, Kind, OpCode, ProtocolError, Scratch};
 
 use super::output::encode_close_cut;
-use super::{CLOSE_PATIENCE, Conn, More, Phase, Reading};
+use super::{CLOSE_PATIENCE, Conn, Farewell, More, Phase, Reading};
 use crate::engine::Shared;
 use crate::session::Session;
 use crate::tick::{Out, Tick};
@@ -27,7 +27,7 @@ impl Conn {
     pub(crate) fn readable(&mut self, tick: &mut Tick, shared: &Shared, hung_up: bool) -> More {
         match self.reading {
             Reading::On => {}
-            Reading::Paused => return More::No,
+            Reading::Paused | Reading::Parked => return More::No,
             Reading::Deferred => {
                 self.ingest_stash(tick, shared);
                 return self.more();
@@ -66,7 +66,7 @@ impl Conn {
     }
 
     fn more(&self) -> More {
-        if self.phase == Phase::Dead || self.reading == Reading::Paused {
+        if self.phase == Phase::Dead || matches!(self.reading, Reading::Paused | Reading::Parked) {
             More::No
         } else {
             More::Maybe
@@ -95,8 +95,50 @@ impl Conn {
             debug_assert!(stash.is_empty());
             stash.extend_from_slice(rest);
         }
+        Session::catch_up(self, out, shared);
         self.flush_cork(out);
         self.check_taken(out);
+    }
+
+    /// Puts a message aside that cannot be handled before [`Conn::unpark`]. What comes behind it waits,
+    /// too.
+    pub(crate) fn park(&mut self, message: Option<&[u8]>) {
+        self.reading = Reading::Parked;
+        if let Some(message) = message {
+            self.rare.get_or_insert_default().parked = Some(message.to_vec());
+        }
+    }
+
+    /// What the session waits for is there, or is not to come. Read the socket afterwards, for what came in
+    /// between announced itself in vain.
+    pub(crate) fn unpark(&mut self, tick: &mut Tick, shared: &Shared) {
+        if self.reading != Reading::Parked {
+            return;
+        }
+        self.reading = Reading::On;
+        let parked = self.rare.as_mut().and_then(|rare| rare.parked.take());
+        // A connection that is closing has left its rooms, and must not come into any again.
+        if self.is_open() {
+            match parked {
+                Some(mut message) => {
+                    Session::message(self, Kind::Text, &mut message, &mut tick.out, shared);
+                }
+                None => Session::reopen(self, &mut tick.out, shared),
+            }
+        }
+        if self.reading == Reading::On {
+            self.ingest_stash(tick, shared);
+        }
+        Session::catch_up(self, &mut tick.out, shared);
+        self.flush_cork(&mut tick.out);
+    }
+
+    /// Hands out more of the past, now that the peer has taken some.
+    pub(crate) fn catch_up(&mut self, tick: &mut Tick, shared: &Shared) {
+        if self.session.is_behind() {
+            Session::catch_up(self, &mut tick.out, shared);
+            self.flush_cork(&mut tick.out);
+        }
     }
 
     /// Handles what was put aside.
@@ -119,6 +161,9 @@ impl Conn {
         while !chunk.is_empty() {
             if matches!(self.phase, Phase::Failing(_) | Phase::Finishing(_) | Phase::Dead) {
                 return &mut [];
+            }
+            if self.reading == Reading::Parked {
+                return chunk;
             }
             let consumed = match self.decoder.next(&self.policy.limits, chunk, scratch) {
                 Ok(step) => {
@@ -186,6 +231,11 @@ impl Conn {
             let code = frame.as_ref().map(|frame| frame.code);
             encode_close_cut(&mut out.cork, code, "");
         }
+        self.farewell = match frame.as_ref().map(|frame| u16::from(frame.code)) {
+            Some(1001) => Farewell::Away,
+            None | Some(1000) => Farewell::Over,
+            Some(_) => Farewell::Lost,
+        };
         if self.session.wants_farewell() {
             let farewell = frame
                 .map_or((1005, Box::default()), |frame| (frame.code.into(), frame.reason.into()));
@@ -225,7 +275,8 @@ impl Conn {
 
     /// Stops reading while more than the outbox may hold waits for the peer.
     fn check_taken(&mut self, out: &Out) {
-        if self.owed() > self.policy.outbox && self.reading != Reading::Paused {
+        let reading = matches!(self.reading, Reading::On | Reading::Deferred);
+        if self.owed() > self.policy.outbox && reading {
             self.reading = Reading::Paused;
             out.counters.paused.add(1);
         }

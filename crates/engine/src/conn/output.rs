@@ -147,6 +147,39 @@ impl Conn {
         self.enqueue(frame);
     }
 
+    /// Adds an answer made elsewhere; it is tried at the end of the turn.
+    pub(crate) fn post_answer(&mut self, frame: Bytes, out: &mut Out) {
+        if self.is_open() {
+            out.counters.messages_out.add(1);
+            out.counters.bytes_out.add(frame.len() as u64);
+            self.post_batch(frame);
+        }
+    }
+
+    /// Adds what a room owes; it is tried at the end of the turn.
+    pub(crate) fn post_batch(&mut self, batch: Bytes) {
+        self.posted |= self.outbox.is_none();
+        self.enqueue(batch);
+    }
+
+    /// Sends frames made elsewhere, as they are. Ignored once closing has begun.
+    pub(crate) fn send_frame(&mut self, out: &mut Out, frame: &Bytes) {
+        if !self.is_open() {
+            return;
+        }
+        out.counters.messages_out.add(1);
+        if self.outbox.is_some() && out.cork.is_empty() {
+            out.counters.bytes_out.add(frame.len() as u64);
+            return self.enqueue(frame.clone());
+        }
+        out.cork.extend_from_slice(frame);
+    }
+
+    /// Whether more of the past may be handed to the peer: it is owed less than half of what it may be.
+    pub(crate) fn takes_more(&self, out: &Out) -> bool {
+        self.is_open() && self.owed() + out.cork.len() <= self.policy.outbox / 2
+    }
+
     /// Whether no more may wait for the peer. What was posted and not tried yet is tried first.
     pub(crate) fn is_overfull(&mut self, out: &Out) -> bool {
         if self.owed() <= self.policy.outbox {

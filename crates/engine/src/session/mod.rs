@@ -1,21 +1,25 @@
 //! What a connection is for: what happens to the messages that come in on it.
 
 mod handled;
+mod join;
+mod publish;
 mod typed;
 
 use std::sync::Arc;
 
-use throng_hub::{Room, RoomId, Space};
+use throng_hub::{Ending, Room, RoomId, Space};
 use throng_wire::{Kind, OpCode, ProtocolError};
 
-use crate::conn::Conn;
+use crate::conn::{Conn, Farewell};
 use crate::engine::Shared;
 use crate::handler::Handler;
 use crate::tick::Out;
+use crate::wheel::ConnId;
 
 use handled::Handled;
-use typed::Typed;
-pub use typed::Visitor;
+use typed::{Greeting, Typed};
+pub use typed::{Start, Visitor};
+pub(crate) use typed::identify;
 
 /// How a new connection begins.
 pub enum Opening {
@@ -24,7 +28,9 @@ pub enum Opening {
     /// Every message goes verbatim to all members of a room, the sender included.
     Relay(Space, Box<str>),
     /// The typed protocol for a plain client, joined to a room on connect.
-    Rooms(Space, Box<str>, Visitor),
+    Plain(Box<str>, Start, Visitor),
+    /// The typed protocol for a client that joins rooms by itself.
+    Full(Visitor),
     /// An embedder's handler.
     Handler(Box<dyn Handler>),
 }
@@ -35,6 +41,8 @@ pub(crate) enum Session {
     None,
     Echo,
     Relay(Arc<Room>),
+    /// The typed protocol, before the client has been greeted: a room is still being opened.
+    Greeting(Box<Greeting>),
     Typed(Box<Typed>),
     Handled(Box<Handled>),
 }
@@ -46,9 +54,10 @@ impl Session {
             Opening::Relay(space, name) => {
                 conn.session = Self::Relay(shared.enter(space, &name, out.worker, conn.id()));
             }
-            Opening::Rooms(space, name, visitor) => {
-                conn.session = Self::Typed(Typed::open(conn, space, &name, visitor, out, shared));
+            Opening::Plain(room, start, visitor) => {
+                Greeting::new(visitor, Some((room, start))).proceed(conn, out, shared);
             }
+            Opening::Full(visitor) => Greeting::new(visitor, None).proceed(conn, out, shared),
             Opening::Handler(handler) => {
                 conn.session = Self::Handled(Box::new(Handled::new(handler)));
                 Handled::call(conn, out, shared, |handler, peer| handler.open(peer));
@@ -69,7 +78,7 @@ impl Session {
             Kind::Binary => OpCode::Binary,
         };
         match &conn.session {
-            Self::None => {}
+            Self::None | Self::Greeting(_) => {}
             Self::Echo => conn.send(out, opcode, payload),
             Self::Relay(room) => shared.relay(room, opcode, payload),
             Self::Typed(_) => Typed::message(conn, kind, payload, out, shared),
@@ -89,12 +98,33 @@ impl Session {
         Handled::call(conn, out, shared, |handler, peer| handler.error(peer, error));
     }
 
+    /// Goes on with an opening that had to wait for a room.
+    pub(crate) fn reopen(conn: &mut Conn, out: &mut Out, shared: &Shared) {
+        if let Self::Greeting(greeting) = std::mem::replace(&mut conn.session, Self::None) {
+            greeting.proceed(conn, out, shared);
+        }
+    }
+
+    /// Whether it is owed some of the past of a room.
+    #[inline]
+    pub(crate) fn is_behind(&self) -> bool {
+        matches!(self, Self::Typed(typed) if typed.is_behind())
+    }
+
+    /// Hands out some of the past it is owed, as much as the peer takes.
+    #[inline]
+    pub(crate) fn catch_up(conn: &mut Conn, out: &mut Out, shared: &Shared) {
+        if conn.session.is_behind() {
+            Typed::catch_up(conn, out, shared);
+        }
+    }
+
     /// Leaves every room, with the announcements that go with it.
-    pub(crate) fn part(&mut self, worker: usize, shared: &Shared) {
+    pub(crate) fn part(&mut self, worker: usize, id: ConnId, farewell: Farewell, shared: &Shared) {
         match self {
-            Self::None | Self::Echo => {}
+            Self::None | Self::Echo | Self::Greeting(_) => {}
             Self::Relay(room) => shared.exit(room, worker),
-            Self::Typed(typed) => typed.part(worker, shared),
+            Self::Typed(typed) => typed.part(worker, id, farewell, shared),
             Self::Handled(handled) => {
                 for room in handled.rooms.joined.drain(..) {
                     shared.exit(&room, worker);
@@ -117,15 +147,15 @@ impl Session {
 
     /// Whether its input becomes work for other workers.
     pub(crate) fn publishes(&self) -> bool {
-        !matches!(self, Self::None | Self::Echo)
+        !matches!(self, Self::None | Self::Echo | Self::Greeting(_))
     }
 
     /// Whether it is (still) a member of the room.
     pub(crate) fn is_in(&self, room: &Arc<Room>) -> bool {
         match self {
-            Self::None | Self::Echo => false,
+            Self::None | Self::Echo | Self::Greeting(_) => false,
             Self::Relay(joined) => Arc::ptr_eq(joined, room),
-            Self::Typed(typed) => Arc::ptr_eq(typed.room(), room),
+            Self::Typed(typed) => typed.is_in(room),
             Self::Handled(handled) => {
                 handled.rooms.joined.iter().any(|joined| Arc::ptr_eq(joined, room))
             }
@@ -138,6 +168,24 @@ impl Session {
         match self {
             Self::Handled(handled) => handled.rooms.left.pop(),
             _ => None,
+        }
+    }
+}
+
+impl Farewell {
+    /// What it means for the rooms.
+    pub(crate) fn of_rooms(self) -> Ending {
+        match self {
+            Self::Lost => Ending::Lost,
+            Self::Away | Self::Over => Ending::Orderly,
+        }
+    }
+
+    /// What it means for the session.
+    pub(crate) fn of_session(self) -> Ending {
+        match self {
+            Self::Lost | Self::Away => Ending::Lost,
+            Self::Over => Ending::Orderly,
         }
     }
 }

@@ -1,17 +1,21 @@
-//! A plain client of the typed protocol: one room, joined on connect.
+//! A client of the typed protocol: who it is, which rooms it is in, what it asks for.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use throng_hub::{Identity, Room, Space, ids};
-use throng_protocol::{Code, Command, Fault, Publish, Timestamp, names, parse, push};
+use throng_hub::{Asker, Closed, Identity, Joined, Room, Space, ids};
+use throng_protocol::{Code, Command, Fault, History, Presence, names, parse, push};
 use throng_wire::{Kind, OpCode};
 
-use crate::conn::Conn;
+use crate::clock::wall_clock;
+use crate::conn::{Conn, Farewell};
 use crate::engine::Shared;
-use crate::inbox::Post;
+use crate::inbox::{Echo, Post};
+use crate::policy::REPLACED;
+use crate::rooms::RETRY_AFTER;
 use crate::session::Session;
+use crate::session::join::Begin;
 use crate::tick::Out;
+use crate::wheel::ConnId;
 
 /// Who comes, as far as the handshake told.
 #[derive(Clone, Debug, Default)]
@@ -19,61 +23,193 @@ pub struct Visitor {
     /// What an anonymous visitor wants to be called (`?name=`). Shown to others as
     /// `info.name`; cleaned by [`names::display_name`].
     pub name: Option<String>,
+    /// Whose session is taken up again: what a genuine token says, if the session may come back.
+    pub resumed: Option<Identity>,
 }
 
-/// The session of a plain client.
+/// Where a plain client begins in its room.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// The last position that it knows.
+    pub since: Option<(String, u64)>,
+    /// So many of the last messages.
+    pub rewind: u32,
+}
+
+impl Start {
+    fn is_asked_for(&self) -> bool {
+        self.since.is_some() || self.rewind > 0
+    }
+}
+
+/// The session of a client of the typed protocol. About 60 bytes, and 48 for each room.
 pub(crate) struct Typed {
-    room: Arc<Room>,
-    who: Arc<Identity>,
+    pub(super) who: Arc<Identity>,
+    /// Of a plain client exactly one.
+    pub(super) rooms: Vec<Membership>,
+    pub(super) kind: Client,
+    /// How many memberships are behind.
+    pub(super) behind: u32,
 }
 
-impl Typed {
-    pub(crate) fn room(&self) -> &Arc<Room> {
-        &self.room
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Client {
+    /// In one room, without saying so.
+    Plain,
+    /// Negotiated `throng.v1`. `resuming`: it took a session up and has not named its rooms yet.
+    Full { resuming: bool },
+}
+
+/// A room that somebody is in.
+pub(super) struct Membership {
+    pub(super) room: Arc<Room>,
+    pub(super) echo: Echo,
+    /// What is owed before live messages.
+    pub(super) behind: Option<Behind>,
+}
+
+/// How far a member is behind.
+#[derive(Clone, Copy)]
+pub(super) struct Behind {
+    /// It has the messages up to this number.
+    pub(super) after: u64,
+    /// It knows this state of presence.
+    pub(super) presence_seq: u64,
+    /// It was told that nothing of this is missing.
+    pub(super) promised: bool,
+}
+
+/// What a handled command comes to.
+pub(super) enum Done {
+    /// What was appended to the reply, if anything, is sent.
+    Yes,
+    /// A room is still being opened: the command is to be handled again.
+    Wait,
+}
+
+/// A client that has not been greeted.
+pub(crate) struct Greeting {
+    who: Arc<Identity>,
+    resumed: bool,
+    room: Option<(Box<str>, Start)>,
+}
+
+impl Greeting {
+    pub(super) fn new(visitor: Visitor, room: Option<(Box<str>, Start)>) -> Box<Self> {
+        let resumed = visitor.resumed.is_some();
+        let who = visitor.resumed.unwrap_or_else(|| identify(visitor.name.as_deref()));
+        Box::new(Self { who: Arc::new(who), resumed, room })
     }
 
-    /// Joins the room, greets the client, and announces it to the others.
-    pub(crate) fn open(
+    /// Joins the room of a plain client, or the own room of another, and greets; later if the room is
+    /// still being opened.
+    pub(super) fn proceed(self: Box<Self>, conn: &mut Conn, out: &mut Out, shared: &Shared) {
+        let own;
+        let (name, start) = match &self.room {
+            Some((name, start)) => (Some(&**name), start.clone()),
+            None if self.resumed => (None, Start::default()),
+            None => {
+                own = own_room(&self.who);
+                (Some(own.as_str()), Start::default())
+            }
+        };
+        let kind = match &self.room {
+            Some(_) => Client::Plain,
+            None => Client::Full { resuming: self.resumed },
+        };
+        let mut typed = Typed {
+            who: Arc::clone(&self.who),
+            rooms: Vec::new(),
+            kind,
+            behind: 0,
+        };
+        let mut joined = None;
+        if let Some(name) = name {
+            let since = start.since.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq));
+            let start = throng_hub::Start { since, rewind: start.rewind };
+            let begin = Begin { start, ..Begin::NOW };
+            match typed.come_to(name, &begin, asker(conn, out), conn.id(), out, shared) {
+                Ok(Some((entered, _))) => joined = Some(entered),
+                Ok(None) => {
+                    conn.session = Session::Greeting(self);
+                    return conn.park(None);
+                }
+                Err(fault) if kind == Client::Plain => return turn_away(conn, &fault, out),
+                // Without its own room a full client still has all others.
+                Err(_) => {}
+            }
+        }
+        let place = asker(conn, out);
+        if let Some(older) = shared.sessions.arrive(&self.who, place, wall_clock())
+            && let Some(inbox) = shared.inbox_of(older)
+        {
+            let why = "another connection has taken up this session".into();
+            inbox.push(Post::Close(ConnId::from_token(older.token), REPLACED, why));
+        }
+        self.greet(conn, &typed, joined, out, shared);
+        conn.session = Session::Typed(Box::new(typed));
+        Session::catch_up(conn, out, shared);
+    }
+
+    fn greet(
+        &self,
         conn: &mut Conn,
-        space: Space,
-        room: &str,
-        visitor: Visitor,
+        typed: &Typed,
+        joined: Option<Joined>,
         out: &mut Out,
         shared: &Shared,
-    ) -> Box<Self> {
-        let who = Arc::new(identify(&visitor));
-        let (room, joined) = loop {
-            let room = shared.hub().room(space, room);
-            let mut order = room.order();
-            let Ok(joined) = order.join(&who, out.worker, wall_clock()) else {
-                continue; // forgotten in the meantime: the hub makes another one
-            };
-            if let Some(announcement) = &joined.announcement {
-                shared.deliver(&order, &room, announcement);
-            }
-            // Behind the announcement, so that it reaches the others only.
-            shared.inbox(out.worker).push(Post::Enter(conn.id(), Arc::clone(&room)));
-            drop(order);
-            break (room, joined);
-        };
-
+    ) {
+        let now = wall_clock();
+        let plain = self.room.as_ref().zip(joined.as_ref());
+        let epoch = joined.as_ref().map(|joined| joined.epoch.to_string()).unwrap_or_default();
+        let token = shared.tokens.issue(&self.who, now);
         let mut text = Vec::new();
         push::connected(
             &mut text,
             &push::Connected {
-                user_id: who.user_id(),
-                session_id: who.session_id(),
-                resume: None,
-                info: who.info(),
-                user_count: joined.user_count,
-                room: Some(room.name()),
+                user_id: self.who.user_id(),
+                session_id: self.who.session_id(),
+                resume: Some(&token),
+                resumed: self.resumed,
+                resume_window: shared.sessions.window().as_millis() as u64,
+                info: self.who.info(),
+                user_count: plain
+                    .map_or_else(|| shared.sessions.user_count(), |(_, joined)| joined.user_count),
+                room: plain.map(|((room, _), _)| &**room),
+                position: plain.map(|((_, start), joined)| push::Position {
+                    epoch: &epoch,
+                    seq: joined.seq,
+                    presence_seq: Some(joined.presence_seq),
+                    recovered: start.is_asked_for().then_some(joined.recovered),
+                }),
                 heartbeat: shared.heartbeat.as_millis() as u64,
-                timestamp: joined.timestamp,
+                timestamp: joined.as_ref().map_or(now, |joined| joined.timestamp),
                 max_payload: conn.policy().limits.max_message,
+                max_rooms: shared.max_rooms,
+                ref_window: throng_hub::REF_WINDOW,
             },
         );
         conn.send(out, OpCode::Text, &text);
-        Box::new(Self { room, who })
+        if let (None, Some(own), Some(joined)) = (&self.room, typed.rooms.first(), &joined) {
+            text.clear();
+            let none = None::<std::iter::Empty<_>>;
+            push::joined(&mut text, &joined_push(None, own.room.name(), &epoch, joined), none);
+            conn.send(out, OpCode::Text, &text);
+        }
+    }
+}
+
+impl Typed {
+    pub(super) fn find(&self, name: &str) -> Option<&Membership> {
+        self.rooms.iter().find(|member| member.room.name() == name)
+    }
+
+    pub(crate) fn is_in(&self, room: &Arc<Room>) -> bool {
+        self.rooms.iter().any(|member| Arc::ptr_eq(&member.room, room))
+    }
+
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind > 0
     }
 
     /// Handles one message of the client.
@@ -84,17 +220,31 @@ impl Typed {
         out: &mut Out,
         shared: &Shared,
     ) {
-        let Session::Typed(typed) = &conn.session else { return };
-        let mut reply = Vec::new();
-        let handled = match kind {
-            Kind::Binary => Err(Fault::new(Code::UnsupportedData)),
-            Kind::Text => {
-                parse(payload).and_then(|command| typed.apply(command, &mut reply, out, shared))
-            }
+        // Taken out meanwhile, so that the connection is free to be written to.
+        let Session::Typed(mut typed) = std::mem::replace(&mut conn.session, Session::None) else {
+            return;
         };
-        if let Err(fault) = handled {
-            reply.clear();
-            push::error(&mut reply, &fault, None, None);
+        let mut reply = Vec::new();
+        let mut about = None;
+        let done = match kind {
+            Kind::Binary => Err(Fault::new(Code::UnsupportedData)),
+            Kind::Text => parse(payload).and_then(|command| {
+                let done = typed.apply(&command, &mut reply, conn, out, shared);
+                if done.is_err() {
+                    about = room_of(&command).map(str::to_owned);
+                }
+                done
+            }),
+        };
+        conn.session = Session::Typed(typed);
+        match done {
+            Ok(Done::Yes) => {}
+            Ok(Done::Wait) => return conn.park(Some(payload)),
+            Err(fault) => {
+                reply.clear();
+                let retry = fault.code.is_temporary().then_some(RETRY_AFTER);
+                push::error(&mut reply, &fault, about.as_deref(), retry);
+            }
         }
         if !reply.is_empty() {
             conn.send(out, OpCode::Text, &reply);
@@ -102,87 +252,159 @@ impl Typed {
     }
 
     fn apply(
-        &self,
-        command: Command<'_>,
+        &mut self,
+        command: &Command<'_>,
         reply: &mut Vec<u8>,
-        out: &Out,
+        conn: &mut Conn,
+        out: &mut Out,
         shared: &Shared,
-    ) -> Result<(), Fault> {
-        match command {
-            Command::Publish(message) => self.publish(&message, reply, out, shared),
+    ) -> Result<Done, Fault> {
+        let done = match command {
+            Command::Publish(message) => self.publish(message, reply, conn, out, shared),
             Command::Ping(ping) => {
                 push::pong(reply, ping.reference, ping.sent, wall_clock());
-                Ok(())
+                Ok(Done::Yes)
             }
-            Command::Presence(presence) => {
-                self.check_room(presence.room.as_deref(), presence.reference)?;
-                self.room.order().presence(reply, presence.reference);
-                Ok(())
+            Command::Presence(presence) => self.presence(presence, reply),
+            Command::History(history) => self.history(history, reply),
+            Command::Join(_) | Command::Leave(_) | Command::Resume(_)
+                if self.kind == Client::Plain =>
+            {
+                Err(Fault::new(Code::BadMessage)
+                    .with_message("This command needs the subprotocol throng.v1."))
             }
-            other => Err(Fault::new(Code::BadMessage)
-                .with_message("This command needs the subprotocol throng.v1.")
-                .with_reference(other.reference())),
+            Command::Join(join) => self.join(join, reply, conn, out, shared),
+            Command::Leave(leave) => self.leave(leave, reply, conn.id(), out, shared),
+            Command::Resume(resume) => self.resume(resume, reply, conn, out, shared),
+            _ => Err(Fault::new(Code::BadMessage)),
+        };
+        done.map_err(|fault| fault.with_reference(command.reference()))
+    }
+
+    /// The room a command is about: the one it names, or the only one of a plain client.
+    pub(super) fn room(&self, named: Option<&str>) -> Result<&Membership, Fault> {
+        match (named, self.kind) {
+            (Some(name), _) => self.find(name).ok_or_else(|| Fault::new(Code::NotJoined)),
+            (None, Client::Plain) => {
+                self.rooms.first().ok_or_else(|| Fault::new(Code::NotJoined))
+            }
+            (None, Client::Full { .. }) => {
+                Err(Fault::new(Code::BadMessage).with_message("Say which `room`."))
+            }
         }
     }
 
-    fn publish(
-        &self,
-        message: &Publish<'_>,
-        reply: &mut Vec<u8>,
-        _out: &Out,
-        shared: &Shared,
-    ) -> Result<(), Fault> {
-        self.check_room(message.room.as_deref(), message.reference)?;
-        if message.to.is_some() {
-            return Err(Fault::new(Code::Forbidden)
-                .with_message("Messages to one user need the subprotocol throng.v1.")
-                .with_reference(message.reference));
-        }
-        let mut order = self.room.order();
-        let published = order.publish(&self.who, message, wall_clock());
-        shared.deliver(&order, &self.room, &published.frame);
+    fn presence(&self, presence: &Presence<'_>, reply: &mut Vec<u8>) -> Result<Done, Fault> {
+        let member = self.room(presence.room.as_deref())?;
+        member.room.order().presence(reply, presence.reference)?;
+        Ok(Done::Yes)
+    }
+
+    fn history(&self, history: &History<'_>, reply: &mut Vec<u8>) -> Result<Done, Fault> {
+        let room = &self.room(history.room.as_deref())?.room;
+        let span = match (history.before, history.after) {
+            (Some(before), _) => throng_hub::Span::Before(before),
+            (None, Some(after)) => throng_hub::Span::After(after),
+            (None, None) => throng_hub::Span::Newest,
+        };
+        let mut order = room.order();
+        let (limit, epoch) = (history.limit as usize, history.epoch.as_deref());
+        let page = order.history(span, limit, PAGE_BYTES, epoch, wall_clock())?;
+        let epoch = order.epoch().to_string();
         drop(order);
-        if let Some(reference) = message.reference {
-            push::ack(reply, reference, self.room.name(), published.seq, published.timestamp);
-        }
-        Ok(())
+        push::history(reply, history.reference, room.name(), &epoch, &page.messages, page.more);
+        Ok(Done::Yes)
     }
 
-    /// A plain client is in its endpoint's room and no other.
-    fn check_room(&self, named: Option<&str>, reference: Option<u64>) -> Result<(), Fault> {
-        match named {
-            Some(named) if named != self.room.name() => {
-                Err(Fault::new(Code::NotJoined).with_reference(reference))
-            }
-            _ => Ok(()),
+    /// Leaves every room and gives the session back.
+    pub(crate) fn part(&mut self, worker: usize, id: ConnId, farewell: Farewell, shared: &Shared) {
+        for member in self.rooms.drain(..) {
+            shared.leave(&member.room, &self.who, worker, None, farewell.of_rooms());
         }
+        self.behind = 0;
+        let place = Asker { worker: worker as u32, token: id.token() };
+        shared.sessions.depart(&self.who, place, farewell.of_session(), wall_clock());
     }
+}
 
-    /// Leaves the room and tells the others.
-    pub(crate) fn part(&mut self, worker: usize, shared: &Shared) {
-        let mut order = self.room.order();
-        let left = order.leave(&self.who, worker, wall_clock());
-        if let Some(announcement) = &left.announcement {
-            shared.deliver(&order, &self.room, announcement);
-        }
-        drop(order);
-        if left.empty {
-            shared.hub().release(&self.room);
+/// The name of a user's own room.
+pub(super) fn own_room(who: &Identity) -> String {
+    format!("@{}", who.user_id())
+}
+
+/// Who asks.
+pub(super) fn asker(conn: &Conn, out: &Out) -> Asker {
+    Asker { worker: out.worker as u32, token: conn.id().token() }
+}
+
+pub(super) fn joined_push<'a>(
+    reference: Option<u64>,
+    room: &'a str,
+    epoch: &'a str,
+    joined: &Joined,
+) -> push::Joined<'a> {
+    push::Joined {
+        reference,
+        room,
+        epoch,
+        seq: joined.seq,
+        recovered: joined.recovered,
+        user_count: joined.user_count,
+        presence_seq: Some(joined.presence_seq),
+    }
+}
+
+/// The room of this name, if it is open; `None` while it is being opened.
+///
+/// # Errors
+/// `unavailable` when it cannot be opened at the moment.
+pub(super) fn open_room(
+    name: &str,
+    asker: Asker,
+    shared: &Shared,
+) -> Result<Option<Arc<Room>>, Fault> {
+    loop {
+        let room = shared.hub().room(Space::ROOMS, name, wall_clock());
+        let ready = room.order().ready(asker);
+        match ready {
+            Ok(()) => return Ok(Some(room)),
+            Err(Closed::Opening) => return Ok(None),
+            Err(Closed::Unavailable) => return Err(Fault::new(Code::Unavailable)),
+            Err(Closed::Forgotten) => {} // the hub makes another one
         }
     }
 }
 
+fn room_of<'a>(command: &'a Command<'_>) -> Option<&'a str> {
+    match command {
+        Command::Publish(message) => message.room.as_deref(),
+        Command::Presence(presence) => presence.room.as_deref(),
+        Command::History(history) => history.room.as_deref(),
+        Command::Join(join) => Some(&join.room),
+        Command::Leave(leave) => Some(&leave.room),
+        _ => None,
+    }
+}
+
+/// A plain client that cannot be in its room has nothing to stay for.
+fn turn_away(conn: &mut Conn, fault: &Fault, out: &mut Out) {
+    let mut text = Vec::new();
+    let temporary = fault.code.is_temporary();
+    push::error(&mut text, fault, None, temporary.then_some(RETRY_AFTER));
+    conn.send(out, OpCode::Text, &text);
+    let code = if temporary { crate::policy::TRY_LATER } else { crate::policy::FORBIDDEN };
+    conn.begin_close(out, code, &fault.message);
+}
+
 /// A fresh anonymous user.
-fn identify(visitor: &Visitor) -> Identity {
+pub(crate) fn identify(name: Option<&str>) -> Identity {
     let (mut user, mut session) = ([0; 8], [0; 10]);
     let filled = getrandom::fill(&mut user).and_then(|()| getrandom::fill(&mut session));
     // invariant: the engine did not start without entropy, and the kernel's does not run out
     filled.expect("invariant: entropy is available");
-    let name = visitor.name.as_deref().and_then(names::display_name);
+    let name = name.and_then(names::display_name);
     Identity::anonymous(&ids::user_id(user), &ids::session_id(session), name.as_deref())
 }
 
-fn wall_clock() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(since.as_millis() as u64)
-}
+/// A page of history has about this many bytes at most.
+const PAGE_BYTES: usize = 256 << 10;

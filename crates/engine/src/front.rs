@@ -1,0 +1,170 @@
+//! The front's share of the rooms: it has a number like a worker, and an inbox, but no sockets of ours.
+
+use std::sync::Arc;
+
+use throng_hub::{
+    Asker, Author, Ending, Hub, Identity, Order, Published, Room, RoomId, Sessions, Timestamp,
+    Tokens, Unavailable,
+};
+use throng_protocol::{Fault, Publish};
+use throng_wire::{CloseCode, Prepared};
+
+use crate::clock::wall_clock;
+use crate::engine::Shared;
+use crate::inbox::{Echo, Post};
+use crate::session::identify;
+use crate::wheel::ConnId;
+
+/// Rooms for whoever is not a connection of a worker: event streams, the HTTP API, the embedder.
+#[derive(Clone)]
+pub struct Front {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What the front is told.
+#[derive(Debug)]
+pub enum Note {
+    /// A message for every member of a room that joined with [`Front::worker`]. In order for each room.
+    Deliver(RoomId, Prepared),
+    /// From here on this asker gets the messages of the room.
+    Enter(u64, RoomId),
+    /// From here on it does not any more.
+    Exit(u64, RoomId),
+    /// A room that this asker waits for is open, or cannot be opened.
+    Ready(u64),
+    /// What became of a message this asker has published.
+    Stored(u64, Result<(u64, Timestamp), Unavailable>),
+    /// This asker is to be gone.
+    Close(u64, CloseCode),
+    /// The server is shutting down.
+    Shutdown,
+    /// There will be nothing more.
+    End,
+}
+
+impl Front {
+    /// All rooms.
+    pub fn hub(&self) -> &Hub {
+        self.shared.hub()
+    }
+
+    /// Who is connected.
+    pub fn sessions(&self) -> &Sessions {
+        &self.shared.sessions
+    }
+
+    /// What sessions are taken up with.
+    pub fn tokens(&self) -> &Tokens {
+        &self.shared.tokens
+    }
+
+    /// How long a connection may be silent, in milliseconds.
+    pub fn heartbeat(&self) -> u64 {
+        self.shared.heartbeat.as_millis() as u64
+    }
+
+    /// The number of the front among the workers: members that join with it are told by [`Note`]s.
+    pub fn worker(&self) -> usize {
+        self.shared.front()
+    }
+
+    /// An asker of the front.
+    pub fn asker(&self, token: u64) -> Asker {
+        Asker { worker: self.worker() as u32, token }
+    }
+
+    /// What time it is by the wall clock.
+    pub fn now(&self) -> Timestamp {
+        wall_clock()
+    }
+
+    /// A fresh anonymous user.
+    pub fn identify(&self, name: Option<&str>) -> Identity {
+        identify(name)
+    }
+
+    /// Takes what waits for the front, in order, into `notes`, which must be empty. To be called when the
+    /// engine wakes the front, until there is nothing.
+    pub fn drain(&self, notes: &mut Vec<Note>) {
+        let mut posts = Vec::new();
+        let inbox = self.shared.inbox(self.worker());
+        while notes.is_empty() {
+            inbox.drain(&mut posts);
+            if posts.is_empty() && inbox.may_sleep() {
+                return;
+            }
+            notes.extend(posts.drain(..).filter_map(|post| match post {
+                Post::Deliver(room, frame) | Post::DeliverFrom(room, frame, _) => {
+                    Some(Note::Deliver(room, frame))
+                }
+                Post::Enter(id, room, _) => Some(Note::Enter(id.token(), room.id())),
+                Post::Exit(id, room) => Some(Note::Exit(id.token(), room)),
+                Post::Ready(token) => Some(Note::Ready(token)),
+                Post::Stored(token, result) => Some(Note::Stored(token, result)),
+                Post::Close(id, code, _) => Some(Note::Close(id.token(), code)),
+                Post::Shutdown(_) => Some(Note::Shutdown),
+                Post::End => Some(Note::End),
+                _ => None,
+            }));
+        }
+    }
+
+    /// Makes an asker that has joined live: messages of the room whose turn it is come as notes from
+    /// here on.
+    pub fn enter(&self, room: &Arc<Room>, order: &Order<'_>, token: u64) {
+        debug_assert_eq!(order.room().id(), room.id());
+        let enter = Post::Enter(ConnId::from_token(token), Arc::clone(room), Echo::Yes);
+        self.shared.inbox(self.worker()).push(enter);
+    }
+
+    /// Hands a frame to all members of the room whose turn it is.
+    pub fn deliver(&self, order: &Order<'_>, frame: &Prepared) {
+        self.shared.deliver(order, frame);
+    }
+
+    /// Publishes a message and delivers it, at once or when it is stored.
+    ///
+    /// # Errors
+    /// As [`Order::publish`] and [`Room::check`].
+    pub fn publish(
+        &self,
+        room: &Room,
+        author: &Author<'_>,
+        message: &Publish<'_>,
+    ) -> Result<Published, Fault> {
+        self.shared.publish(room, author, message, Echo::Yes)
+    }
+
+    /// Ends a membership of the front.
+    pub fn leave(&self, room: &Arc<Room>, who: &Arc<Identity>, token: u64, ending: Ending) {
+        let id = ConnId::from_token(token);
+        self.shared.leave(room, who, self.worker(), Some(id), ending);
+    }
+
+    /// Has a room looked at when something there becomes due.
+    pub fn wake_at(&self, due: Timestamp, room: &Arc<Room>) {
+        self.shared.timers.at(due, room);
+    }
+
+    /// Whether workers or backends can't keep up: who publishes from outside waits.
+    pub fn is_congested(&self) -> bool {
+        self.shared.congestion.any()
+    }
+
+    /// Closes the connections of a user, wherever they are, and ends the sessions. Returns how many
+    /// connections.
+    pub fn disconnect(&self, user_id: &str, code: CloseCode, reason: &str) -> usize {
+        let places = self.shared.sessions.dismiss(user_id);
+        for place in &places {
+            self.close(*place, code, reason);
+        }
+        places.len()
+    }
+
+    /// Closes one connection.
+    pub fn close(&self, place: Asker, code: CloseCode, reason: &str) {
+        if let Some(inbox) = self.shared.inbox_of(place) {
+            inbox.push(Post::Close(ConnId::from_token(place.token), code, reason.into()));
+        }
+    }
+}

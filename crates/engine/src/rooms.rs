@@ -1,0 +1,239 @@
+//! What workers and the front do with rooms: messages go in, frames go out to whoever listens.
+
+use std::sync::{Arc, Weak};
+
+use throng_hub::{
+    Asker, Author, Ending, Hub, Identity, Opened, Order, Outcome, Published, Room, Sink, Space,
+    Timestamp, Unavailable,
+};
+use throng_protocol::{Code, Fault, Publish, push};
+use throng_wire::{OpCode, Prepared};
+
+use crate::clock::wall_clock;
+use crate::engine::Shared;
+use crate::inbox::{Echo, Inbox, Post};
+use crate::wheel::ConnId;
+
+/// A room opened for somebody who may be gone by then is looked at after this long, in milliseconds.
+const UNUSED: u64 = 10_000;
+/// A room that could not be opened is tried again after this long, in milliseconds.
+const FAILED: u64 = 1000;
+
+impl Shared {
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Hands a message to every worker that has members of the room. Called with the room's
+    /// order held, which is what makes all workers see the same order.
+    #[inline]
+    pub(crate) fn deliver(&self, order: &Order<'_>, message: &Prepared) {
+        let room = order.room().id();
+        for worker in order.workers() {
+            self.inboxes[worker].push(Post::Deliver(room, message.clone()));
+        }
+    }
+
+    /// The same for a message whose sender may not want it back.
+    pub(crate) fn deliver_from(&self, order: &Order<'_>, message: &Prepared, from: Asker) {
+        let room = order.room().id();
+        for worker in order.workers() {
+            self.inboxes[worker].push(if worker == from.worker as usize {
+                Post::DeliverFrom(room, message.clone(), ConnId::from_token(from.token))
+            } else {
+                Post::Deliver(room, message.clone())
+            });
+        }
+    }
+
+    /// Publishes a message and delivers it, at once or when it is stored. `echo`: whether the
+    /// author wants it back.
+    pub(crate) fn publish(
+        &self,
+        room: &Room,
+        author: &Author<'_>,
+        message: &Publish<'_>,
+        echo: Echo,
+    ) -> Result<Published, Fault> {
+        room.check(message)?;
+        let mut order = room.order();
+        let published = order.publish(author, message, wall_clock())?;
+        match &published {
+            Published::Now { frame, .. } if echo == Echo::Yes => self.deliver(&order, frame),
+            Published::Now { frame, .. } => self.deliver_from(&order, frame, author.asker),
+            Published::Later => self.congestion.storing(),
+            Published::Before { .. } => {}
+        }
+        Ok(published)
+    }
+
+    /// Takes somebody out of a room, tells the others, and forgets the room if it is empty. `id`: a
+    /// connection that stays, but is to receive nothing more of the room.
+    pub(crate) fn leave(
+        &self,
+        room: &Arc<Room>,
+        who: &Arc<Identity>,
+        worker: usize,
+        id: Option<ConnId>,
+        ending: Ending,
+    ) {
+        let mut order = room.order();
+        if let Some(id) = id {
+            self.inboxes[worker].push(Post::Exit(id, room.id()));
+        }
+        let left = order.leave(who, worker, ending, wall_clock());
+        if let Some(announcement) = &left.announcement {
+            self.deliver(&order, announcement);
+        }
+        drop(order);
+        if let Some(due) = left.wake {
+            self.timers.at(due, room);
+        }
+        if left.empty {
+            self.hub.release(room);
+        }
+    }
+
+    /// Makes a connection a member of a room without presence.
+    pub(crate) fn enter(&self, space: Space, name: &str, worker: usize, id: ConnId) -> Arc<Room> {
+        loop {
+            let room = self.hub.room(space, name, wall_clock());
+            let mut order = room.order();
+            if order.attach(worker).is_ok() {
+                self.inboxes[worker].push(Post::Enter(id, Arc::clone(&room), Echo::Yes));
+                drop(order);
+                return room;
+            }
+        }
+    }
+
+    /// Ends such a membership.
+    pub(crate) fn exit(&self, room: &Arc<Room>, worker: usize) {
+        if room.order().detach(worker) {
+            self.hub.release(room);
+        }
+    }
+
+    /// Passes a message on verbatim.
+    #[inline]
+    pub(crate) fn relay(&self, room: &Room, opcode: OpCode, payload: &[u8]) {
+        let message = Prepared::new(opcode, payload);
+        let order = room.order();
+        self.deliver(&order, &message);
+    }
+
+    pub(crate) fn broadcast(&self, space: Space, name: &str, opcode: OpCode, payload: &[u8]) {
+        if let Some(room) = self.hub.find(space, name) {
+            self.relay(&room, opcode, payload);
+        }
+    }
+
+    /// The inbox of whoever asked.
+    pub(crate) fn inbox_of(&self, asker: Asker) -> Option<&Arc<Inbox>> {
+        self.inboxes.get(asker.worker as usize)
+    }
+
+    /// Has a room looked at that was opened for somebody who may be gone by then.
+    pub(crate) fn release_later(&self, room: &Arc<Room>) {
+        let due = room.order().look_again(Timestamp(wall_clock().0 + UNUSED));
+        if let Some(due) = due {
+            self.timers.at(due, room);
+        }
+    }
+
+    /// A room's time has come.
+    pub(crate) fn handle_timeout(&self, room: &Arc<Room>) {
+        let mut order = room.order();
+        let due = order.handle_timeout(wall_clock());
+        for frame in &due.frames {
+            self.deliver(&order, frame);
+        }
+        let empty = order.is_empty();
+        drop(order);
+        if let Some(wake) = due.wake {
+            self.timers.at(wake, room);
+        }
+        if empty {
+            self.hub.release(room);
+        }
+    }
+}
+
+/// Takes the results of backends. Ends with the engine.
+pub(crate) struct Results(pub(crate) Weak<Shared>);
+
+impl Sink for Results {
+    fn opened(&self, room: &Arc<Room>, result: Result<Opened, Unavailable>) {
+        let Some(shared) = self.0.upgrade() else { return };
+        // Whoever waited may have gone, and then nobody would release it.
+        let release = if result.is_ok() { UNUSED } else { FAILED };
+        let waiting = shared.hub.opened(room, result);
+        for asker in &waiting {
+            if let Some(inbox) = shared.inbox_of(*asker) {
+                inbox.push(Post::Ready(asker.token));
+            }
+        }
+        shared.timers.at(Timestamp(wall_clock().0 + release), room);
+    }
+
+    fn appended(&self, outcomes: &mut Vec<Outcome>) {
+        let Some(shared) = self.0.upgrade() else { return outcomes.clear() };
+        for outcome in outcomes.drain(..) {
+            shared.complete(&outcome);
+        }
+    }
+}
+
+impl Shared {
+    /// A message is stored, or not: the members get it, and whoever asked an answer.
+    fn complete(&self, outcome: &Outcome) {
+        let room = &outcome.room;
+        let mut order = room.order();
+        let completed = order.complete(outcome);
+        if let Some((frame, ..)) = &completed.stored {
+            self.deliver_from(&order, frame, outcome.asker);
+        }
+        let empty = order.is_empty();
+        drop(order);
+        let stored = completed.stored.map(|(_, seq, timestamp)| (seq, timestamp));
+        self.congestion.stored(completed.askers.len());
+        for (at, asker) in completed.askers.into_iter().enumerate() {
+            self.answer(asker, room, outcome.reference, stored, at > 0);
+        }
+        if empty {
+            self.hub.release(room);
+        }
+    }
+
+    fn answer(
+        &self,
+        asker: Asker,
+        room: &Room,
+        reference: u64,
+        stored: Option<(u64, Timestamp)>,
+        duplicate: bool,
+    ) {
+        let Some(inbox) = self.inbox_of(asker) else { return };
+        if asker.worker as usize == self.front() {
+            return inbox.push(Post::Stored(asker.token, stored.ok_or(Unavailable)));
+        }
+        let mut text = Vec::new();
+        match stored {
+            Some((seq, timestamp)) if reference != 0 => {
+                let (room, seq) = (room.name(), Some(seq));
+                push::ack(&mut text, &push::Ack { reference, room, seq, timestamp, duplicate });
+            }
+            Some(_) => return,
+            None => {
+                let reference = Some(reference).filter(|reference| *reference != 0);
+                let fault = Fault::new(Code::Unavailable).with_reference(reference);
+                push::error(&mut text, &fault, Some(room.name()), Some(RETRY_AFTER));
+            }
+        }
+        let frame = Prepared::new(OpCode::Text, &text).frame().clone();
+        inbox.push(Post::Answer(ConnId::from_token(asker.token), frame));
+    }
+}
+
+/// When a message that could not be stored may be sent again, in milliseconds.
+pub(crate) const RETRY_AFTER: u64 = 1000;

@@ -1,0 +1,337 @@
+//! A client joins and leaves rooms, comes back to them, and gets what it missed.
+
+use std::sync::Arc;
+
+use throng_hub::{Asker, Closed, Ending, Joined, Refused, Replay, Room, Space, Start};
+use throng_protocol::{Code, Fault, Join, Leave, Resume, Return, push};
+use throng_wire::OpCode;
+
+use super::typed::{Behind, Client, Done, Membership, Typed, asker, joined_push, open_room, own_room};
+use crate::clock::wall_clock;
+use crate::conn::Conn;
+use crate::engine::Shared;
+use crate::inbox::{Echo, Post};
+use crate::policy::TOO_SLOW;
+use crate::session::Session;
+use crate::tick::Out;
+use crate::wheel::ConnId;
+
+/// How somebody begins in a room.
+#[derive(Clone, Copy)]
+pub(super) struct Begin<'a> {
+    pub(super) start: Start<'a>,
+    pub(super) echo: Echo,
+    /// The state of presence that is known; the list is told if it is another one now.
+    pub(super) presence_seq: Option<u64>,
+}
+
+impl Begin<'_> {
+    pub(super) const NOW: Self = Self { start: Start::NOW, echo: Echo::Yes, presence_seq: None };
+}
+
+impl Typed {
+    pub(super) fn join(
+        &mut self,
+        join: &Join<'_>,
+        reply: &mut Vec<u8>,
+        conn: &Conn,
+        out: &mut Out,
+        shared: &Shared,
+    ) -> Result<Done, Fault> {
+        self.check_may_join(&join.room, shared)?;
+        let since = join.since.as_ref().map(|since| (&*since.epoch, since.seq));
+        let start = Start { since, rewind: join.rewind.unwrap_or(0) };
+        let echo = if join.echo { Echo::Yes } else { Echo::No };
+        let begin = Begin { start, echo, presence_seq: None };
+        let entered = self.enter(&join.room, &begin, asker(conn, out), conn.id(), out, shared)?;
+        let Some((joined, room)) = entered else { return Ok(Done::Wait) };
+        let epoch = joined.epoch.to_string();
+        let push = joined_push(join.reference, room.name(), &epoch, &joined);
+        if join.presence {
+            // Who has come or gone in between is announced behind this, and recognised by its number.
+            let order = room.order();
+            let push = push::Joined {
+                user_count: order.user_count(),
+                presence_seq: Some(order.presence_seq()),
+                ..push
+            };
+            push::joined(reply, &push, order.listed_users());
+        } else {
+            push::joined(reply, &push, None::<std::iter::Empty<_>>);
+        }
+        Ok(Done::Yes)
+    }
+
+    pub(super) fn leave(
+        &mut self,
+        leave: &Leave<'_>,
+        reply: &mut Vec<u8>,
+        id: ConnId,
+        out: &Out,
+        shared: &Shared,
+    ) -> Result<Done, Fault> {
+        let at = self.rooms.iter().position(|member| member.room.name() == leave.room);
+        let at = at.ok_or_else(|| Fault::new(Code::NotJoined))?;
+        let member = self.rooms.swap_remove(at);
+        self.behind -= u32::from(member.behind.is_some());
+        shared.leave(&member.room, &self.who, out.worker, Some(id), Ending::Orderly);
+        push::left(reply, leave.reference, &leave.room);
+        Ok(Done::Yes)
+    }
+
+    /// Comes back to many rooms at once. Each is answered for by itself.
+    pub(super) fn resume(
+        &mut self,
+        resume: &Resume<'_>,
+        reply: &mut Vec<u8>,
+        conn: &mut Conn,
+        out: &mut Out,
+        shared: &Shared,
+    ) -> Result<Done, Fault> {
+        let asker = asker(conn, out);
+        let resuming = self.kind == (Client::Full { resuming: true });
+        if self.must_wait(resume, resuming, asker, shared) {
+            return Ok(Done::Wait);
+        }
+        let mut results = Vec::with_capacity(resume.rooms.len());
+        for back in &resume.rooms {
+            let result = self.come_back(back, asker, conn.id(), out, shared);
+            let result = result.map(|joined| (joined.epoch.to_string(), joined));
+            results.push((&*back.room, result.map_err(|fault| fault.code)));
+        }
+        if resuming {
+            self.kind = Client::Full { resuming: false };
+            let own = own_room(&self.who);
+            if self.find(&own).is_none() {
+                // Without its own room the client still has all others.
+                let _ = self.enter(&own, &Begin::NOW, asker, conn.id(), out, shared);
+            }
+        }
+        let results = results.iter().map(|(room, result)| {
+            let told = match result {
+                Ok((epoch, joined)) => Ok(push::Resumed {
+                    recovered: joined.recovered,
+                    epoch,
+                    seq: joined.seq,
+                    user_count: joined.user_count,
+                    presence_seq: Some(joined.presence_seq),
+                }),
+                Err(code) => Err(*code),
+            };
+            (*room, told)
+        });
+        push::resumed(reply, resume.reference, results);
+        conn.send(out, OpCode::Text, reply);
+        reply.clear();
+        Ok(Done::Yes)
+    }
+
+    /// Opens everything before anything is joined, so that it is done in one go. Whether a room is still being
+    /// opened; then the command is handled again when the first of those is open.
+    fn must_wait(
+        &self,
+        resume: &Resume<'_>,
+        resuming: bool,
+        asker: Asker,
+        shared: &Shared,
+    ) -> bool {
+        let own = own_room(&self.who);
+        let named = resume.rooms.iter().map(|back| &*back.room);
+        let named = named.chain(resuming.then_some(own.as_str()));
+        let may_join = |name: &&str| self.check_may_join(name, shared).is_ok();
+        let most = shared.max_rooms.saturating_sub(self.rooms.len());
+        let (mut waits, mut unused) = (false, Vec::new());
+        for name in named.filter(may_join).take(most) {
+            if waits {
+                // Begins to open; whoever asked for the first one need not be told of every other.
+                unused.push(shared.hub().room(Space::ROOMS, name, wall_clock()));
+                continue;
+            }
+            match open_room(name, asker, shared) {
+                Ok(Some(room)) => unused.push(room),
+                Ok(None) => waits = true,
+                Err(_) => {}
+            }
+        }
+        if waits {
+            // The client may be gone by then.
+            unused.iter().for_each(|room| shared.release_later(room));
+        }
+        waits
+    }
+
+    fn come_back(
+        &mut self,
+        back: &Return<'_>,
+        asker: Asker,
+        id: ConnId,
+        out: &Out,
+        shared: &Shared,
+    ) -> Result<Joined, Fault> {
+        self.check_may_join(&back.room, shared)?;
+        let since = back.since.as_ref().map(|since| (&*since.epoch, since.seq));
+        let echo = if back.echo { Echo::Yes } else { Echo::No };
+        let start = Start { since, rewind: 0 };
+        let begin = Begin { start, echo, presence_seq: back.presence_seq };
+        let entered = self.come_to(&back.room, &begin, asker, id, out, shared)?;
+        // `None`: forgotten and opened anew in between
+        let (joined, _) = entered.ok_or_else(|| Fault::new(Code::Unavailable))?;
+        Ok(joined)
+    }
+
+    /// Whether this client may join a room of this name (again).
+    fn check_may_join(&self, name: &str, shared: &Shared) -> Result<(), Fault> {
+        if self.find(name).is_some() {
+            return Err(Fault::new(Code::AlreadyJoined));
+        }
+        if self.rooms.len() >= shared.max_rooms {
+            return Err(Fault::new(Code::TooManyRooms));
+        }
+        if name.strip_prefix('@').is_some_and(|user| user != self.who.user_id()) {
+            return Err(Fault::new(Code::Forbidden).with_message("This room is somebody else's."));
+        }
+        if !shared.hub().rule(name).allow {
+            return Err(Fault::new(Code::UnknownRoom));
+        }
+        Ok(())
+    }
+
+    /// The same as [`Typed::enter`] for somebody who is there already: a position from the future, which is not
+    /// of our past, is one that is lost.
+    pub(super) fn come_to(
+        &mut self,
+        name: &str,
+        begin: &Begin<'_>,
+        asker: Asker,
+        id: ConnId,
+        out: &Out,
+        shared: &Shared,
+    ) -> Result<Option<(Joined, Arc<Room>)>, Fault> {
+        match self.enter(name, begin, asker, id, out, shared) {
+            Err(fault) if fault.code == Code::BadMessage => {
+                let start = Start { since: None, ..begin.start };
+                let begin = Begin { start, ..*begin };
+                let entered = self.enter(name, &begin, asker, id, out, shared)?;
+                Ok(entered.map(|(joined, room)| (Joined { recovered: false, ..joined }, room)))
+            }
+            entered => entered,
+        }
+    }
+
+    /// Becomes a member of a room: at once live if nothing was missed, else behind. `None` while the
+    /// room is being opened.
+    pub(super) fn enter(
+        &mut self,
+        name: &str,
+        begin: &Begin<'_>,
+        asker: Asker,
+        id: ConnId,
+        out: &Out,
+        shared: &Shared,
+    ) -> Result<Option<(Joined, Arc<Room>)>, Fault> {
+        loop {
+            let Some(room) = open_room(name, asker, shared)? else { return Ok(None) };
+            let mut order = room.order();
+            let joined = match order.join(&self.who, out.worker, &begin.start, wall_clock()) {
+                Ok(joined) => joined,
+                Err(refused) => {
+                    drop(order);
+                    shared.hub().release(&room); // unless somebody is there
+                    match refused {
+                        Refused::Closed(Closed::Forgotten | Closed::Opening) => continue,
+                        Refused::Closed(Closed::Unavailable) => {
+                            return Err(Fault::new(Code::Unavailable));
+                        }
+                        Refused::Full => return Err(Fault::new(Code::RoomFull)),
+                        Refused::Future => {
+                            return Err(Fault::new(Code::BadMessage)
+                                .with_message("`since` is beyond the last message of the room."));
+                        }
+                    }
+                }
+            };
+            if let Some(announcement) = &joined.announcement {
+                shared.deliver(&order, announcement);
+            }
+            let presence_seq = begin.presence_seq.unwrap_or(joined.presence_seq);
+            let live = joined.after >= joined.seq && presence_seq == joined.presence_seq;
+            if live {
+                // Behind the announcement, so that it reaches the others only.
+                let enter = Post::Enter(id, Arc::clone(&room), begin.echo);
+                shared.inbox(out.worker).push(enter);
+            }
+            drop(order);
+            if let Some(due) = joined.wake {
+                shared.timers.at(due, &room);
+            }
+            let promised = begin.start.since.is_some() && joined.recovered;
+            let after = joined.after;
+            let behind = (!live).then_some(Behind { after, presence_seq, promised });
+            self.behind += u32::from(behind.is_some());
+            self.rooms.push(Membership { room: Arc::clone(&room), echo: begin.echo, behind });
+            return Ok(Some((joined, room)));
+        }
+    }
+
+    /// Hands out what is owed of the past, as much as the peer takes. A member that has got everything
+    /// becomes live in the same moment.
+    #[cold]
+    pub(crate) fn catch_up(conn: &mut Conn, out: &mut Out, shared: &Shared) {
+        let Session::Typed(mut typed) = std::mem::replace(&mut conn.session, Session::None) else {
+            return;
+        };
+        conn.flush_cork(out);
+        let mut turn = TURN;
+        while typed.is_behind() && conn.takes_more(out) && turn > 0 {
+            let behind = typed.rooms.iter_mut().find(|member| member.behind.is_some());
+            let Some(Membership { room, echo, behind: Some(behind) }) = behind else { break };
+            let mut left = CHUNK;
+            let order = room.order();
+            let replay = order.replay(behind.after, |frame| {
+                conn.send_frame(out, frame);
+                left = left.saturating_sub(frame.len());
+                turn = turn.saturating_sub(frame.len());
+                left > 0
+            });
+            match replay {
+                Replay::More(after) => behind.after = after,
+                // Whoever only wanted to look back begins with what there still is.
+                Replay::Lost if !behind.promised => {
+                    behind.after = order.oldest();
+                    continue;
+                }
+                Replay::Live => {
+                    if order.presence_seq() != behind.presence_seq {
+                        let mut list = Vec::new();
+                        if order.presence(&mut list, None).is_ok() {
+                            conn.send(out, OpCode::Text, &list);
+                        }
+                    }
+                    let enter = Post::Enter(conn.id(), Arc::clone(room), *echo);
+                    shared.inbox(out.worker).push(enter);
+                }
+                Replay::Lost => {}
+            }
+            drop(order);
+            if replay == Replay::Lost {
+                out.counters.slow_disconnects.add(1);
+                conn.begin_close(out, TOO_SLOW, "too slow a reader");
+                break;
+            }
+            if replay == Replay::Live {
+                let member = typed.rooms.iter_mut().find(|member| member.behind.is_some());
+                if let Some(member) = member {
+                    member.behind = None;
+                }
+                typed.behind -= 1;
+            }
+            conn.flush_cork(out);
+        }
+        conn.session = Session::Typed(typed);
+    }
+}
+
+/// So much of the past is handed out while a room waits.
+const CHUNK: usize = 32 << 10;
+/// So much is handed out to one connection before it is the others' turn.
+const TURN: usize = 1 << 20;

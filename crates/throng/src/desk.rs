@@ -1,0 +1,229 @@
+//! The front's side of the rooms: a thread that passes on what the engine tells the front.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{JoinHandle, Thread};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use throng_engine::{Front, Note};
+use throng_hub::{RoomId, Timestamp, Unavailable};
+use tokio::sync::oneshot;
+
+use crate::events::Outlet;
+
+/// Gets what the engine tells the front to whoever waits for it.
+pub(crate) struct Desk {
+    front: OnceLock<Front>,
+    thread: OnceLock<Thread>,
+    next: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    opening: HashMap<u64, oneshot::Sender<()>>,
+    storing: HashMap<u64, oneshot::Sender<Stored>>,
+    outlets: HashMap<u64, Outlet>,
+    /// Nothing more will come.
+    ended: bool,
+}
+
+/// What became of a message.
+pub(crate) type Stored = Result<(u64, Timestamp), Unavailable>;
+
+/// A message for event streams, made once for all of them.
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) room: RoomId,
+    /// Of an application message that has one.
+    pub(crate) seq: Option<u64>,
+    /// `data: …` and an empty line.
+    pub(crate) data: Bytes,
+}
+
+impl Desk {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            front: OnceLock::new(),
+            thread: OnceLock::new(),
+            next: AtomicU64::new(1),
+            state: Mutex::default(),
+        })
+    }
+
+    /// There is something to do. From any thread, under any lock.
+    pub(crate) fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    /// Begins to work; ends with the engine.
+    pub(crate) fn start(self: &Arc<Self>, front: Front) -> std::io::Result<JoinHandle<()>> {
+        let desk = Arc::clone(self);
+        let own = front.clone();
+        let _ = self.front.set(front);
+        let thread = std::thread::Builder::new()
+            .name("throng-desk".into())
+            .spawn(move || desk.run(&own))?;
+        let _ = self.thread.set(thread.thread().clone());
+        thread.thread().unpark(); // for what came before it was known
+        Ok(thread)
+    }
+
+    pub(crate) fn front(&self) -> &Front {
+        self.front.get().expect("invariant: a server is made after its desk has been started")
+    }
+
+    /// A name for somebody who asks.
+    pub(crate) fn token(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Waits for a room to be opened.
+    pub(crate) fn expect_open(&self, token: u64) -> oneshot::Receiver<()> {
+        let (told, tells) = oneshot::channel();
+        let mut state = self.state();
+        if !state.ended {
+            state.opening.insert(token, told);
+        }
+        tells
+    }
+
+    /// Waits for a message to be stored.
+    pub(crate) fn expect_stored(&self, token: u64) -> oneshot::Receiver<Stored> {
+        let (told, tells) = oneshot::channel();
+        let mut state = self.state();
+        if !state.ended {
+            state.storing.insert(token, told);
+        }
+        tells
+    }
+
+    /// A token for somebody who asks, forgotten with what is returned.
+    pub(crate) fn ask(&self) -> Asking<'_> {
+        Asking { desk: self, token: self.token() }
+    }
+
+    /// Nothing is to be waited for any more.
+    pub(crate) fn forget(&self, token: u64) {
+        let mut state = self.state();
+        state.opening.remove(&token);
+        state.storing.remove(&token);
+        state.outlets.remove(&token);
+    }
+
+    pub(crate) fn add_outlet(&self, token: u64, outlet: Outlet) {
+        let mut state = self.state();
+        if !state.ended {
+            state.outlets.insert(token, outlet);
+        }
+    }
+
+    /// The number of event streams.
+    pub(crate) fn streams(&self) -> usize {
+        self.state().outlets.len()
+    }
+
+    fn run(&self, front: &Front) {
+        // Which streams listen to which room; those that are gone are found out when something is for them.
+        let mut listeners: HashMap<RoomId, Vec<u64>> = HashMap::new();
+        let mut notes = Vec::new();
+        loop {
+            front.drain(&mut notes);
+            if notes.is_empty() {
+                std::thread::park();
+                continue;
+            }
+            for note in notes.drain(..) {
+                match note {
+                    Note::Enter(token, room) => listeners.entry(room).or_default().push(token),
+                    Note::Exit(token, room) => {
+                        if let Some(tokens) = listeners.get_mut(&room) {
+                            tokens.retain(|listening| *listening != token);
+                            if tokens.is_empty() {
+                                listeners.remove(&room);
+                            }
+                        }
+                    }
+                    Note::Deliver(room, frame) => {
+                        let Some(tokens) = listeners.get_mut(&room) else { continue };
+                        let event = Event::new(room, frame.payload());
+                        let mut state = self.state();
+                        tokens.retain(|token| match state.outlets.get(token) {
+                            Some(outlet) if outlet.push(&event) => true,
+                            Some(_) => {
+                                state.outlets.remove(token); // too slow, or gone: it ends
+                                false
+                            }
+                            None => false,
+                        });
+                        if tokens.is_empty() {
+                            listeners.remove(&room);
+                        }
+                    }
+                    Note::Ready(token) => {
+                        if let Some(waiting) = self.state().opening.remove(&token) {
+                            let _ = waiting.send(());
+                        }
+                    }
+                    Note::Stored(token, result) => {
+                        if let Some(waiting) = self.state().storing.remove(&token) {
+                            let _ = waiting.send(result);
+                        }
+                    }
+                    Note::Close(token, _) => {
+                        self.state().outlets.remove(&token);
+                    }
+                    Note::Shutdown => {
+                        let mut state = self.state();
+                        state.outlets.clear();
+                        state.opening.clear();
+                    }
+                    Note::End => {
+                        *self.state() = State { ended: true, ..State::default() };
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Somebody who asks. Whoever stops asking is forgotten.
+pub(crate) struct Asking<'a> {
+    desk: &'a Desk,
+    pub(crate) token: u64,
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.desk.forget(self.token);
+    }
+}
+
+impl Event {
+    /// From the text of a message.
+    pub(crate) fn new(room: RoomId, text: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        struct Place {
+            seq: Option<u64>,
+        }
+        let place: Option<Place> = serde_json::from_slice(text).ok();
+        let mut data = Vec::with_capacity(text.len() + 8);
+        data.extend_from_slice(b"data: ");
+        // Line breaks are only ever white space in JSON; in an event they would end the line.
+        data.extend(text.iter().map(|byte| match byte {
+            b'\n' | b'\r' => b' ',
+            other => *other,
+        }));
+        data.extend_from_slice(b"\n\n");
+        Self { room, seq: place.and_then(|place| place.seq), data: data.into() }
+    }
+}

@@ -1,0 +1,478 @@
+//! Rooms as server-sent events (WHATWG HTML §9.2): one stream for several rooms, resumable.
+
+use std::fmt::Write as _;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_core::Stream;
+use throng_engine::Front;
+use throng_hub::{Ending, Identity, Joined, Refused, Replay, Room, Start};
+use throng_protocol::{Code, Fault, names, push};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::desk::{Desk, Event};
+use crate::server::Server;
+
+/// What an event stream asks for.
+#[derive(Clone, Debug, Default)]
+pub struct Subscription {
+    /// One to 32 rooms, in the order in which positions are told.
+    pub rooms: Vec<String>,
+    /// What an anonymous visitor wants to be called.
+    pub name: Option<String>,
+    /// The token of a session to take up.
+    pub resume: Option<String>,
+    /// The id of the last event that was received.
+    pub last_event_id: Option<String>,
+    /// So many of the last messages of each room, where there is no position.
+    pub rewind: u32,
+}
+
+/// A stream of ready text for a response of type `text/event-stream`. Dropping it leaves the rooms.
+///
+/// At most [`OUTLET`](Outlet) bytes wait for a reader; one that is slower gets no more, and comes back with
+/// the id of the last event it got.
+#[derive(Debug)]
+pub struct Events {
+    lines: mpsc::Receiver<Bytes>,
+}
+
+impl Stream for Events {
+    type Item = Bytes;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.lines.poll_recv(cx)
+    }
+}
+
+/// Where live events wait for the stream that sends them. Bounded by bytes.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    events: mpsc::UnboundedSender<Event>,
+    waiting: Arc<AtomicUsize>,
+    _alive: oneshot::Sender<()>,
+}
+
+impl Outlet {
+    /// With its other end, and with what ends when the outlet is gone.
+    fn new() -> (Self, Intake, oneshot::Receiver<()>) {
+        let (events, comes) = mpsc::unbounded_channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let (alive, gone) = oneshot::channel();
+        let outlet = Self { events, waiting: Arc::clone(&waiting), _alive: alive };
+        (outlet, Intake { events: comes, waiting }, gone)
+    }
+
+    /// Adds an event. `false` when there is no room for it, or nobody there.
+    pub(crate) fn push(&self, event: &Event) -> bool {
+        let cost = event.data.len() + EVENT_COST;
+        if self.waiting.fetch_add(cost, Ordering::Relaxed) > OUTLET {
+            return false;
+        }
+        self.events.send(event.clone()).is_ok()
+    }
+}
+
+/// The other end of an [`Outlet`].
+struct Intake {
+    events: mpsc::UnboundedReceiver<Event>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Intake {
+    /// The next event; `None` when the outlet is gone.
+    async fn next(&mut self) -> Option<Event> {
+        let event = self.events.recv().await?;
+        self.waiting.fetch_sub(event.data.len() + EVENT_COST, Ordering::Relaxed);
+        Some(event)
+    }
+}
+
+impl Server {
+    /// Begins an event stream. Must be called on a tokio runtime.
+    ///
+    /// The first event is `connected`, then `joined` for each room, then messages: what was missed,
+    /// then what comes. Events of application messages have the positions of all rooms as their id.
+    ///
+    /// # Errors
+    /// `bad_message` for no room or too many, `unknown_room` for one that cannot be, `forbidden` for
+    /// somebody else's own room.
+    pub fn subscribe(&self, subscription: Subscription) -> Result<Events, Fault> {
+        let Subscription { rooms, name, resume, last_event_id, rewind } = subscription;
+        let front = self.inner.desk.front();
+        if !(1..=MAX_ROOMS).contains(&rooms.len()) {
+            return Err(Fault::new(Code::BadMessage).with_message("Name 1 to 32 rooms with `room`."));
+        }
+        let resumed = resume.and_then(|token| crate::upgrade::resumable(front, &token));
+        let is_resumed = resumed.is_some();
+        let who = Arc::new(resumed.unwrap_or_else(|| front.identify(name.as_deref())));
+        for (at, room) in rooms.iter().enumerate() {
+            if !names::is_room(room) || !front.hub().rule(room).allow {
+                return Err(Fault::new(Code::UnknownRoom));
+            }
+            if room.strip_prefix('@').is_some_and(|user| user != who.user_id()) {
+                return Err(Fault::new(Code::Forbidden));
+            }
+            if rooms[..at].contains(room) {
+                return Err(Fault::new(Code::AlreadyJoined));
+            }
+        }
+        let positions = Positions::read(last_event_id.as_deref(), rooms.len());
+        let (lines, comes) = mpsc::channel(16);
+        let token = self.inner.desk.token();
+        let (outlet, intake, gone) = Outlet::new();
+        let beat = Duration::from_millis(front.heartbeat()).max(Duration::from_secs(1));
+        let stream = EventStream {
+            server: self.clone(),
+            token,
+            who,
+            is_resumed,
+            rewind: rewind.min(throng_protocol::MAX_REWIND),
+            positions,
+            rooms: Vec::with_capacity(rooms.len()),
+            lines,
+            gone,
+            beat,
+        };
+        tokio::spawn(stream.run(rooms, outlet, intake));
+        Ok(Events { lines: comes })
+    }
+}
+
+/// An event stream at work. Whatever ends it, dropping it leaves the rooms.
+struct EventStream {
+    server: Server,
+    token: u64,
+    who: Arc<Identity>,
+    is_resumed: bool,
+    rewind: u32,
+    positions: Positions,
+    rooms: Vec<Arc<Room>>,
+    lines: mpsc::Sender<Bytes>,
+    /// Ends when the desk has let go of the stream: too slow, replaced, sent away, the end.
+    gone: oneshot::Receiver<()>,
+    beat: Duration,
+}
+
+/// Why a stream ends: the reader is gone, or cannot be served any more.
+struct Over;
+
+impl EventStream {
+    async fn run(mut self, rooms: Vec<String>, outlet: Outlet, mut intake: Intake) {
+        let desk = Arc::clone(&self.server.inner.desk);
+        let front = desk.front();
+        desk.add_outlet(self.token, outlet);
+        if self.server.is_draining() {
+            return;
+        }
+        let place = front.asker(self.token);
+        if let Some(older) = front.sessions().arrive(&self.who, place, front.now()) {
+            front.close(older, crate::upgrade::REPLACED, "another connection has this session");
+        }
+        let begun = async {
+            self.greet(&desk).await?;
+            for (at, name) in rooms.iter().enumerate() {
+                self.join(at, name, &desk).await?;
+            }
+            Ok::<(), Over>(())
+        };
+        if begun.await.is_err() {
+            return;
+        }
+        loop {
+            let event = tokio::select! {
+                event = intake.next() => event,
+                () = self.lines.closed() => None,
+                () = tokio::time::sleep(self.beat) => {
+                    if self.send(Bytes::from_static(b": hb\n\n")).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let Some(event) = event else { return };
+            if self.pass_on(&event).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn greet(&mut self, desk: &Desk) -> Result<(), Over> {
+        let (front, who) = (desk.front(), Arc::clone(&self.who));
+        let token = front.tokens().issue(&who, front.now());
+        let mut text = Vec::new();
+        push::connected(
+            &mut text,
+            &push::Connected {
+                user_id: who.user_id(),
+                session_id: who.session_id(),
+                resume: Some(&token),
+                resumed: self.is_resumed,
+                resume_window: front.sessions().window().as_millis() as u64,
+                info: who.info(),
+                user_count: front.sessions().user_count(),
+                room: None,
+                position: None,
+                heartbeat: front.heartbeat(),
+                timestamp: front.now(),
+                max_payload: MAX_PAYLOAD,
+                max_rooms: MAX_ROOMS,
+                ref_window: throng_hub::REF_WINDOW,
+            },
+        );
+        self.send(Bytes::from_static(b"retry: 2000\n\n")).await?;
+        self.send_text(&text).await
+    }
+
+    /// Joins a room, and sends what it owes.
+    async fn join(&mut self, at: usize, name: &str, desk: &Desk) -> Result<(), Over> {
+        let front = desk.front();
+        let since = self.positions.at(at).map(|(epoch, seq)| (epoch.to_owned(), seq));
+        let mut start = Start {
+            since: since.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq)),
+            rewind: self.rewind,
+        };
+        let mut text = Vec::new();
+        let (room, joined) = loop {
+            let Ok(room) = self.server.open_room(name).await else {
+                let fault = Fault::new(Code::Unavailable);
+                push::error(&mut text, &fault, Some(name), Some(RETRY_AFTER));
+                return self.send_text(&text).await.and(Err(Over));
+            };
+            match self.try_join(&room, &start, &mut text, front) {
+                Ok(joined) => break (room, joined),
+                // The position is not one of ours.
+                Err(Refused::Future) => start = Start { since: None, ..start },
+                Err(Refused::Closed(_)) => {}
+                Err(Refused::Full) => {
+                    front.hub().release(&room);
+                    let fault = Fault::new(Code::RoomFull);
+                    push::error(&mut text, &fault, Some(name), Some(RETRY_AFTER));
+                    return self.send_text(&text).await.and(Err(Over));
+                }
+            }
+        };
+        self.rooms.push(Arc::clone(&room));
+        if let Some(due) = joined.wake {
+            front.wake_at(due, &room);
+        }
+        if room.rule().volatile {
+            self.positions.set(at, "", 0);
+        } else {
+            self.positions.set(at, &joined.epoch.to_string(), joined.after);
+        }
+        // With the positions: whoever is cut off before the first message comes back to here.
+        let line = self.positions.line();
+        self.send([line.as_bytes(), b"data: ", &text, b"\n\n"].concat().into()).await?;
+        let promised = joined.recovered && start.since.is_some();
+        self.replay(&room, joined.after, joined.presence_seq, promised, desk).await
+    }
+
+    fn try_join(
+        &self,
+        room: &Room,
+        start: &Start<'_>,
+        text: &mut Vec<u8>,
+        front: &Front,
+    ) -> Result<Joined, Refused> {
+        let mut order = room.order();
+        let joined = order.join(&self.who, front.worker(), start, front.now())?;
+        if let Some(announcement) = &joined.announcement {
+            front.deliver(&order, announcement);
+        }
+        let epoch = joined.epoch.to_string();
+        push::joined(text, &told(room.name(), &epoch, &joined), order.listed_users());
+        Ok(joined)
+    }
+
+    /// Sends the past behind `after`, piece by piece, and makes the stream live in the room.
+    async fn replay(
+        &mut self,
+        room: &Arc<Room>,
+        mut after: u64,
+        presence_seq: u64,
+        promised: bool,
+        desk: &Desk,
+    ) -> Result<(), Over> {
+        loop {
+            let (mut frames, mut left, mut list) = (Vec::new(), CHUNK, Vec::new());
+            let replay = {
+                let order = room.order();
+                if !promised {
+                    after = after.max(order.oldest());
+                }
+                let replay = order.replay(after, |frame| {
+                    frames.push(frame.clone());
+                    left = left.saturating_sub(frame.len());
+                    left > 0
+                });
+                if replay == Replay::Live {
+                    if order.presence_seq() != presence_seq {
+                        // Nothing is said where presence is off.
+                        let _ = order.presence(&mut list, None);
+                    }
+                    desk.front().enter(room, &order, self.token);
+                }
+                replay
+            };
+            for frame in frames {
+                let event = Event::new(room.id(), throng_hub::text_of(&frame));
+                self.pass_on(&event).await?;
+            }
+            match replay {
+                Replay::More(next) => after = next,
+                Replay::Live if list.is_empty() => return Ok(()),
+                Replay::Live => return self.send_text(&list).await,
+                Replay::Lost => return Err(Over),
+            }
+        }
+    }
+
+    /// Sends an event, with the positions if it changes one.
+    async fn pass_on(&mut self, event: &Event) -> Result<(), Over> {
+        let at = self.rooms.iter().position(|room| room.id() == event.room);
+        let Some((at, seq)) = at.zip(event.seq) else {
+            return self.send(event.data.clone()).await;
+        };
+        self.positions.advance(at, seq);
+        let mut line = self.positions.line().into_bytes();
+        line.extend_from_slice(&event.data);
+        self.send(line.into()).await
+    }
+
+    async fn send_text(&mut self, text: &[u8]) -> Result<(), Over> {
+        self.send([b"data: ", text, b"\n\n"].concat().into()).await
+    }
+
+    async fn send(&mut self, bytes: Bytes) -> Result<(), Over> {
+        tokio::select! {
+            sent = self.lines.send(bytes) => sent.map_err(|_| Over),
+            _ = &mut self.gone => Err(Over),
+            () = tokio::time::sleep(2 * self.beat) => Err(Over), // it does not read
+        }
+    }
+}
+
+impl Drop for EventStream {
+    fn drop(&mut self) {
+        let desk = &self.server.inner.desk;
+        let front = desk.front();
+        desk.forget(self.token);
+        for room in self.rooms.drain(..) {
+            // Whether the reader has closed the stream or lost it cannot be told.
+            front.leave(&room, &self.who, self.token, Ending::Lost);
+        }
+        let place = front.asker(self.token);
+        front.sessions().depart(&self.who, place, Ending::Lost, front.now());
+    }
+}
+
+/// Where a stream is in each of its rooms: what event ids say.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Positions(Vec<Option<(String, u64)>>);
+
+impl Positions {
+    /// From an event id: `epoch.seq` for each room, with commas. Whatever is not one says nothing.
+    fn read(id: Option<&str>, rooms: usize) -> Self {
+        let read = |text: &str| {
+            let (epoch, seq) = text.split_once('.')?;
+            let sound = (1..=64).contains(&epoch.len());
+            Some((epoch.to_owned(), seq.parse().ok()?)).filter(|_| sound)
+        };
+        let mut positions: Vec<_> =
+            id.into_iter().flat_map(|id| id.split(',')).take(rooms).map(read).collect();
+        positions.resize(rooms, None);
+        Self(positions)
+    }
+
+    fn at(&self, room: usize) -> Option<(&str, u64)> {
+        let (epoch, seq) = self.0.get(room)?.as_ref()?;
+        Some((epoch, *seq))
+    }
+
+    fn set(&mut self, room: usize, epoch: &str, seq: u64) {
+        self.0[room] = (!epoch.is_empty()).then(|| (epoch.to_owned(), seq));
+    }
+
+    fn advance(&mut self, room: usize, seq: u64) {
+        if let Some((_, last)) = &mut self.0[room] {
+            *last = seq;
+        }
+    }
+
+    /// `id: …` with its line break.
+    fn line(&self) -> String {
+        let mut line = String::from("id: ");
+        for (at, position) in self.0.iter().enumerate() {
+            if at > 0 {
+                line.push(',');
+            }
+            match position {
+                // Writing to a string does not fail.
+                Some((epoch, seq)) => drop(write!(line, "{epoch}.{seq}")),
+                None => line.push('0'),
+            }
+        }
+        line.push('\n');
+        line
+    }
+}
+
+fn told<'a>(room: &'a str, epoch: &'a str, joined: &Joined) -> push::Joined<'a> {
+    push::Joined {
+        reference: None,
+        room,
+        epoch,
+        seq: joined.seq,
+        recovered: joined.recovered,
+        user_count: joined.user_count,
+        presence_seq: Some(joined.presence_seq),
+    }
+}
+
+/// Bytes of events that may wait for a stream.
+const OUTLET: usize = 1 << 20;
+/// What an event costs beside its text.
+const EVENT_COST: usize = 96;
+/// So much of the past is taken from a room at a time.
+const CHUNK: usize = 32 << 10;
+/// The most rooms of one stream.
+const MAX_ROOMS: usize = 32;
+/// What `POST /send` takes.
+const MAX_PAYLOAD: usize = 64 << 10;
+const RETRY_AFTER: u64 = 2000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_survive_the_round_trip() {
+        let mut positions = Positions::read(Some("abc.7,0,xyz.0"), 3);
+        assert_eq!(positions.at(0), Some(("abc", 7)));
+        assert_eq!((positions.at(1), positions.at(2)), (None, Some(("xyz", 0))));
+        positions.advance(0, 8);
+        positions.advance(1, 5);
+        assert_eq!(positions.line(), "id: abc.8,0,xyz.0\n");
+    }
+
+    #[test]
+    fn odd_positions_say_nothing() {
+        for odd in ["", ",,,,,,", "abc", "abc.", ".7", "abc.-1", "abc.99999999999999999999", "é.1x"] {
+            let positions = Positions::read(Some(odd), 2);
+            assert_eq!((positions.at(0), positions.at(1)), (None, None), "{odd}");
+        }
+        assert_eq!(Positions::read(Some("a.1,b.2,c.3"), 1).0.len(), 1);
+    }
+
+    #[test]
+    fn an_event_is_one_line() {
+        let event = Event::new(throng_hub::RoomId(1), b"{\"type\":\"x\",\"seq\":5,\"a\":{\r\n\"b\":1}}");
+        assert_eq!(event.seq, Some(5));
+        assert_eq!(&event.data[..], b"data: {\"type\":\"x\",\"seq\":5,\"a\":{  \"b\":1}}\n\n");
+    }
+}

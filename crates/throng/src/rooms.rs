@@ -1,0 +1,282 @@
+//! Rooms from the outside: publish, look, send away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use throng_hub::{Author as Writer, Closed, Published, Room, Space, Span};
+use throng_protocol::{Code, Command, Fault, MAX_PAGE, names, parse, push};
+use throng_wire::CloseCode;
+
+use crate::server::Server;
+
+/// Where a message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target<'a> {
+    /// To everybody in a room.
+    Room(&'a str),
+    /// To one user, connected or not.
+    User(&'a str),
+}
+
+/// Who publishes from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct Author<'a> {
+    /// What members see as `from`.
+    pub user_id: &'a str,
+    /// In which `reference` counts; empty for none.
+    pub session: &'a str,
+    /// A number that this session uses for this message only: publishing it again does nothing but give the
+    /// same answer, for as long as the room remembers. 0 for none.
+    pub reference: u64,
+}
+
+/// A message that has its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The room.
+    pub room: String,
+    /// Its number there; none in a volatile room.
+    pub seq: Option<u64>,
+    /// When, in milliseconds since 1970.
+    pub timestamp: u64,
+    /// It was published before.
+    pub duplicate: bool,
+}
+
+/// Which messages of a room's past are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// The last ones before this number.
+    pub before: Option<u64>,
+    /// The first ones behind this number.
+    pub after: Option<u64>,
+    /// Only if this is still the room's epoch.
+    pub epoch: Option<String>,
+    /// At most so many, 1 to 200; 0 stands for 50.
+    pub limit: u32,
+}
+
+/// A room at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomInfo {
+    /// Its name.
+    pub room: String,
+    /// Users who are there.
+    pub user_count: usize,
+    /// Their connections.
+    pub connections: usize,
+    /// The number of the last message; none in a volatile room.
+    pub seq: Option<u64>,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// WebSocket connections and event streams.
+    pub connections: usize,
+    /// Connected users.
+    pub users: usize,
+    /// Rooms in memory.
+    pub rooms: usize,
+}
+
+/// A session that may be acted for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionRef {
+    /// Its user.
+    pub user_id: String,
+    /// Its id.
+    pub session_id: String,
+}
+
+impl Server {
+    /// Publishes a message: one JSON object as a client would send it. Returns when it is stored.
+    ///
+    /// # Errors
+    /// As a client would get them: `bad_json`, `bad_message`, `reserved_field`, `invalid_payload`,
+    /// `unknown_room`, `unavailable`.
+    pub async fn publish(
+        &self,
+        target: Target<'_>,
+        author: Author<'_>,
+        message: &[u8],
+    ) -> Result<Sent, Fault> {
+        let own;
+        let name = match target {
+            Target::Room(name) => name,
+            Target::User(user) => {
+                own = format!("@{user}");
+                &own
+            }
+        };
+        let Command::Publish(mut message) = parse(message)? else {
+            return Err(Fault::new(Code::ReservedField)
+                .with_message("Only application messages can be published."));
+        };
+        let elsewhere = message.room.as_deref().is_some_and(|room| room != name)
+            || message.to.as_deref().is_some_and(|to| name.strip_prefix('@') != Some(to));
+        if elsewhere {
+            return Err(Fault::new(Code::BadMessage)
+                .with_message("The message names another room than the request."));
+        }
+        message.reference = Some(author.reference).filter(|reference| *reference != 0);
+        if !names::is_user(author.user_id) {
+            return Err(Fault::new(Code::BadMessage).with_message("`from` must be the id of a user."));
+        }
+        let desk = &self.inner.desk;
+        self.wait_for_calm().await?;
+        let asking = desk.ask();
+        let stored = desk.expect_stored(asking.token);
+        let writer = Writer {
+            user_id: author.user_id,
+            session: author.session,
+            asker: desk.front().asker(asking.token),
+        };
+        let published = loop {
+            let room = self.open_room(name).await?;
+            let published = desk.front().publish(&room, &writer, &message);
+            if published.is_err() && room.is_forgotten() {
+                continue; // the last member has left in between
+            }
+            desk.front().hub().release(&room); // unless somebody is there
+            break published;
+        };
+        let (seq, timestamp, duplicate) = match published? {
+            Published::Now { seq, timestamp, .. } => (seq, timestamp, false),
+            Published::Before { seq, timestamp } => (Some(seq), timestamp, true),
+            Published::Later => match stored.await {
+                Ok(Ok((seq, timestamp))) => (Some(seq), timestamp, false),
+                Ok(Err(_)) | Err(_) => return Err(Fault::new(Code::Unavailable)),
+            },
+        };
+        Ok(Sent { room: name.to_owned(), seq, timestamp: timestamp.0, duplicate })
+    }
+
+    /// A page of a room's past, as the JSON of a `history` message.
+    ///
+    /// # Errors
+    /// `bad_message` for a page that cannot be, `stale_epoch`, `unknown_room`, `unavailable`.
+    pub async fn history(&self, room: &str, page: &Page) -> Result<Vec<u8>, Fault> {
+        let fault = |text| Err(Fault::new(Code::BadMessage).with_message(text));
+        let span = match (page.before, page.after) {
+            (Some(_), Some(_)) => return fault("Either `before` or `after`, not both."),
+            (Some(before), None) => Span::Before(before),
+            (None, Some(after)) => Span::After(after),
+            (None, None) => Span::Newest,
+        };
+        let limit = match page.limit {
+            0 => throng_protocol::DEFAULT_PAGE,
+            limit @ 1..=MAX_PAGE => limit,
+            _ => return fault("`limit` must be from 1 to 200."),
+        };
+        let room = self.open_room(room).await?;
+        let front = self.inner.desk.front();
+        let mut order = room.order();
+        let epoch = page.epoch.as_deref();
+        let page = order.history(span, limit as usize, PAGE_BYTES, epoch, front.now());
+        let epoch = order.epoch().to_string();
+        drop(order);
+        front.hub().release(&room);
+        let page = page?;
+        let mut text = Vec::new();
+        push::history(&mut text, None, room.name(), &epoch, &page.messages, page.more);
+        Ok(text)
+    }
+
+    /// Who is in a room, as the JSON of a `presence` message.
+    ///
+    /// # Errors
+    /// `forbidden` where the rules say that presence is off, `unknown_room`.
+    pub async fn presence(&self, room: &str) -> Result<Vec<u8>, Fault> {
+        let room = self.open_room(room).await?;
+        let mut text = Vec::new();
+        let told = room.order().presence(&mut text, None);
+        self.inner.desk.front().hub().release(&room);
+        told.map(|()| text)
+    }
+
+    /// The rooms in memory, by name, from behind `after` on. Looks at all rooms: for people.
+    pub fn rooms(&self, after: Option<&str>, limit: usize) -> Vec<RoomInfo> {
+        let rooms = self.inner.desk.front().hub().list(Space::ROOMS, after, limit);
+        rooms.iter().map(|room| RoomInfo::of(room)).collect()
+    }
+
+    /// A room, if it is in memory.
+    pub fn room(&self, name: &str) -> Option<RoomInfo> {
+        let room = self.inner.desk.front().hub().find(Space::ROOMS, name)?;
+        Some(RoomInfo::of(&room))
+    }
+
+    /// How much there is.
+    pub fn counts(&self) -> Counts {
+        let stats = self.inner.engine.stats();
+        Counts {
+            connections: stats.connections as usize + self.inner.desk.streams(),
+            users: stats.users as usize,
+            rooms: stats.rooms as usize,
+        }
+    }
+
+    /// Closes all connections of a user. Returns how many.
+    pub fn disconnect(&self, user_id: &str, code: CloseCode, reason: &str) -> usize {
+        self.inner.desk.front().disconnect(user_id, code, reason)
+    }
+
+    /// The session that a resume token stands for, if it is connected or may come back.
+    pub fn session(&self, token: &str) -> Option<SessionRef> {
+        let who = crate::upgrade::resumable(self.inner.desk.front(), token)?;
+        let (user_id, session_id) = (who.user_id().to_owned(), who.session_id().to_owned());
+        Some(SessionRef { user_id, session_id })
+    }
+
+    /// Waits, not for long, until workers and backends keep up.
+    async fn wait_for_calm(&self) -> Result<(), Fault> {
+        let front = self.inner.desk.front();
+        for _ in 0..1000 {
+            if !front.is_congested() {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Err(Fault::new(Code::Overloaded))
+    }
+
+    /// The room of this name, open.
+    pub(crate) async fn open_room(&self, name: &str) -> Result<Arc<Room>, Fault> {
+        let desk = &self.inner.desk;
+        let front = desk.front();
+        if !names::is_room(name) || !front.hub().rule(name).allow {
+            return Err(Fault::new(Code::UnknownRoom));
+        }
+        loop {
+            let asking = desk.ask();
+            let opened = desk.expect_open(asking.token);
+            let room = front.hub().room(Space::ROOMS, name, front.now());
+            let ready = room.order().ready(front.asker(asking.token));
+            match ready {
+                Ok(()) => return Ok(room),
+                Err(Closed::Unavailable) => return Err(Fault::new(Code::Unavailable)),
+                Err(Closed::Forgotten) => {}
+                Err(Closed::Opening) => {
+                    if opened.await.is_err() {
+                        return Err(Fault::new(Code::Unavailable)); // the server ends
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl RoomInfo {
+    fn of(room: &Room) -> Self {
+        let order = room.order();
+        Self {
+            room: room.name().to_owned(),
+            user_count: order.user_count(),
+            connections: order.member_count(),
+            seq: (!room.rule().volatile).then(|| order.seq()),
+        }
+    }
+}
+
+const PAGE_BYTES: usize = 256 << 10;
