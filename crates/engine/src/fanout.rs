@@ -37,13 +37,19 @@ struct LocalRoom {
     members: Vec<Member>,
     /// How many members take compressed frames.
     deflating: u32,
+    /// What waits to be written; a quiet room has none.
+    batch: Option<Box<Batch>>,
+    last_flush: Option<Instant>,
+    policy: Arc<Policy>,
+}
+
+/// Frames behind one another.
+#[derive(Default)]
+struct Batch {
     plain: BytesMut,
     /// The same frames, compressed where that is worth it; only from the first such frame on.
     deflated: Option<BytesMut>,
     frames: u32,
-    waiting: bool,
-    last_flush: Option<Instant>,
-    policy: Arc<Policy>,
 }
 
 #[derive(Clone, Copy)]
@@ -63,10 +69,7 @@ impl Fanout {
                 room: Arc::clone(room),
                 members: Vec::new(),
                 deflating: 0,
-                plain: BytesMut::new(),
-                deflated: None,
-                frames: 0,
-                waiting: false,
+                batch: None,
                 last_flush: None,
                 policy: Arc::clone(conn.policy()),
             }) as u32
@@ -75,17 +78,16 @@ impl Fanout {
         if conn.places.iter().any(|place| place.room == key) {
             return;
         }
-        if conn.places.is_empty() {
+        if conn.places.len() < FEW {
             conn.places.reserve_exact(1);
         }
         conn.places.push(Place { room: key, at: local.members.len() as u32 });
         local.deflating += u32::from(conn.takes_shared_deflate());
-        local.members.push(Member {
-            conn: conn.id().key,
-            from_plain: local.plain.len() as u32,
-            from_deflated: local.deflated.as_ref().unwrap_or(&local.plain).len() as u32,
-            echo,
-        });
+        if local.members.len() < FEW {
+            local.members.reserve_exact(1); // a user's own room seldom has more
+        }
+        let (from_plain, from_deflated) = local.lens();
+        local.members.push(Member { conn: conn.id().key, from_plain, from_deflated, echo });
     }
 
     /// Ends one membership, or all of them.
@@ -127,7 +129,7 @@ impl Fanout {
     fn forget(&mut self, key: u32) {
         let local = self.rooms.remove(key as usize);
         self.index.remove(&local.room.id());
-        if local.waiting {
+        if local.batch.is_some() {
             self.dirty.retain(|room| *room != key);
             self.held.retain(|room| *room != key);
         }
@@ -144,19 +146,18 @@ impl Fanout {
         out: &mut Out,
     ) -> Option<u32> {
         let &key = self.index.get(&room)?;
-        let local = &mut self.rooms[key as usize];
-        if !local.waiting {
-            local.waiting = true;
-            local.plain = self.spare.pop().unwrap_or_default();
+        let LocalRoom { batch, deflating, policy, .. } = &mut self.rooms[key as usize];
+        let batch = batch.get_or_insert_with(|| {
             self.dirty.push(key);
+            let plain = self.spare.pop().unwrap_or_default();
+            Box::new(Batch { plain, ..Batch::default() })
+        });
+        if *deflating > 0 {
+            batch.append_deflated(message, policy, out);
         }
-        let frame = message.frame();
-        if local.deflating > 0 {
-            local.append_deflated(message, out);
-        }
-        local.plain.extend_from_slice(frame);
-        local.frames += 1;
-        (local.plain.len() >= MAX_BATCH).then_some(key)
+        batch.plain.extend_from_slice(message.frame());
+        batch.frames += 1;
+        (batch.plain.len() >= MAX_BATCH).then_some(key)
     }
 
     /// The same for a message that its sender may not want back.
@@ -193,11 +194,12 @@ impl Fanout {
     /// Gives a member what waits for it, so that it can leave out what comes next.
     fn catch_up(&mut self, key: u32, at: usize, conns: &mut Slab<Conn>) {
         let local = &self.rooms[key as usize];
+        let Some(batch) = &local.batch else { return };
         let member = &local.members[at];
         let conn = &mut conns[member.conn as usize];
-        let (batch, from) = match &local.deflated {
+        let (batch, from) = match &batch.deflated {
             Some(deflated) if conn.takes_shared_deflate() => (deflated, member.from_deflated),
-            _ => (&local.plain, member.from_plain),
+            _ => (&batch.plain, member.from_plain),
         };
         if let Some(waiting) = batch.get(from as usize..)
             && !waiting.is_empty()
@@ -266,13 +268,13 @@ impl Fanout {
         touched: &mut Vec<u32>,
     ) {
         let local = &mut self.rooms[key as usize];
-        local.waiting = false;
+        let Some(batch) = local.batch.take() else { return };
         if local.policy.flush != Flush::Every(Duration::ZERO) {
             local.last_flush = Some(Instant::now());
         }
-        let frames = u64::from(std::mem::take(&mut local.frames));
-        let plain = std::mem::take(&mut local.plain).freeze();
-        let deflated = local.deflated.take().map(BytesMut::freeze);
+        let Batch { plain, deflated, frames } = *batch;
+        let (plain, deflated) = (plain.freeze(), deflated.map(BytesMut::freeze));
+        let frames = u64::from(frames);
         let (mut bytes_out, mut receivers) = (0, 0);
         for member in &mut local.members {
             let conn = &mut conns[member.conn as usize];
@@ -323,8 +325,9 @@ impl Fanout {
 impl LocalRoom {
     /// How much waits, in both forms.
     fn lens(&self) -> (u32, u32) {
-        let deflated = self.deflated.as_ref().unwrap_or(&self.plain);
-        (self.plain.len() as u32, deflated.len() as u32)
+        let Some(batch) = &self.batch else { return (0, 0) };
+        let deflated = batch.deflated.as_ref().unwrap_or(&batch.plain);
+        (batch.plain.len() as u32, deflated.len() as u32)
     }
 
     /// When the room may be written to again; `None` when at once.
@@ -334,8 +337,11 @@ impl LocalRoom {
         (!interval.is_zero()).then(|| last + interval)
     }
 
-    fn append_deflated(&mut self, message: &Prepared, out: &mut Out) {
-        let Some(options) = &self.policy.deflate else { return };
+}
+
+impl Batch {
+    fn append_deflated(&mut self, message: &Prepared, policy: &Policy, out: &mut Out) {
+        let Some(options) = &policy.deflate else { return };
         let compressed = message.deflated(out.deflaters.get(options, 15), options.threshold);
         match (&mut self.deflated, compressed) {
             (Some(deflated), Some(frame)) => deflated.extend_from_slice(frame),
@@ -350,6 +356,9 @@ impl LocalRoom {
         }
     }
 }
+
+/// Up to here lists grow one by one.
+const FEW: usize = 4;
 
 /// A batch is written at the latest when it has this many bytes: more at once would only overrun
 /// the receivers.

@@ -29,6 +29,8 @@ use crate::room::{Epoch, Room};
 ///   What [`Sink::appended`] or [`Append::Done`] reports as stored survives whatever the backend
 ///   promises to survive; a number that was reported is never given to another message of the
 ///   same epoch.
+/// - **Once.** The `ref` of a message that was stored outlives the message: it is known when the
+///   room is opened again, for [`REMEMBERED`](crate::REMEMBERED) after its time.
 /// - **Failure.** A message reported as [`Unavailable`] is not stored and never will be, and no
 ///   number is lost by it. Every [`Append::Later`] is answered exactly once, also when the
 ///   backend ends. A failed append says nothing about the next one: the backend goes on trying.
@@ -68,6 +70,10 @@ pub struct Opened {
     pub time: Timestamp,
     /// What is left of its past.
     pub past: Past,
+    /// The `ref`s of messages that are no longer in `past`, oldest first: of all whose session may still
+    /// come back ([`REMEMBERED`](crate::REMEMBERED)), as far as they are not too many. Empty with
+    /// [`Past::Kept`], which has them.
+    pub refs: Vec<Used>,
     /// Where its messages go.
     pub log: Box<dyn Log>,
 }
@@ -97,6 +103,19 @@ pub struct Stored {
     pub reference: u64,
     /// What it says.
     pub body: Body,
+}
+
+/// A `ref` that a session has used, and the message it was used for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// The session.
+    pub session: Box<str>,
+    /// The `ref`.
+    pub reference: u64,
+    /// The number of the message.
+    pub seq: u64,
+    /// Its time.
+    pub timestamp: Timestamp,
 }
 
 /// Where the messages of one open room go.

@@ -27,7 +27,7 @@
 //! #     fn start(&self, _: Arc<dyn Sink>) {}
 //! #     fn open(&self, _: &Arc<Room>, time: Timestamp) -> Opening {
 //! #         let log = Box::new(Count(0));
-//! #         Opening::Ready(Opened { epoch: Epoch(1), seq: 0, time, past: Past::None, log })
+//! #         Opening::Ready(Opened { epoch: Epoch(1), seq: 0, time, past: Past::None, refs: Vec::new(), log })
 //! #     }
 //! # }
 //! # impl Log for Count {
@@ -91,6 +91,7 @@ mod token;
 
 pub use backend::{
     Append, Asker, Backend, Draft, Log, Opened, Opening, Outcome, Past, Sink, Stored, Unavailable,
+    Used,
 };
 pub use history::{Kept, REF_WINDOW};
 pub use hub::{Hub, Keep, Space};
@@ -101,6 +102,6 @@ pub use room::{
 };
 pub use rule::{History, Pattern, Presence, Rule, Rules, Types};
 pub use schema::{Schema, SchemaError, Violation};
-pub use sessions::{MAX_WINDOW, Sessions, Standing};
+pub use sessions::{MAX_WINDOW, REMEMBERED, Sessions, Standing};
 pub use throng_protocol::Timestamp;
 pub use token::{Claim, Tokens};

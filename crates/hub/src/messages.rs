@@ -6,7 +6,7 @@ use bytes::Bytes;
 use throng_protocol::{Code, Fault, Publish, Timestamp, push};
 use throng_wire::{OpCode, Prepared};
 
-use crate::backend::{Append, Asker, Draft, Outcome, Stored};
+use crate::backend::{Append, Asker, Draft, Outcome, Stored, Used};
 use crate::history::{Entry, Fate, Known};
 use crate::room::{Life, Memory, Order, Refused, Start};
 use crate::rule::Rule;
@@ -264,7 +264,11 @@ impl Order<'_> {
     }
 
     /// Where a member begins: whether nothing is missing, and behind which number.
-    pub(crate) fn start(&mut self, start: &Start<'_>, now: Timestamp) -> Result<(bool, u64), Refused> {
+    pub(crate) fn start(
+        &mut self,
+        start: &Start<'_>,
+        now: Timestamp,
+    ) -> Result<(bool, u64), Refused> {
         let limits = self.room.rule().history;
         let seq = self.state.seq;
         let mut first = None;
@@ -288,8 +292,12 @@ impl Order<'_> {
     }
 
     /// Takes over what a backend has stored.
-    pub(crate) fn restore(&mut self, stored: Vec<Stored>) {
+    pub(crate) fn restore(&mut self, refs: Vec<Used>, stored: Vec<Stored>) {
         let limits = self.room.rule().history;
+        for Used { session, reference, seq, timestamp } in refs {
+            let fate = Fate::Published { seq, timestamp };
+            self.state.memory().refs.note(&session, reference, fate, timestamp);
+        }
         for message in stored {
             let mut text = Vec::new();
             message.body.write(&mut text, Some(message.seq), message.timestamp);
@@ -360,4 +368,3 @@ pub fn text_of(frame: &[u8]) -> &[u8] {
 
 /// How many may ask again for `ref`s of a room that are being stored.
 const MAX_LATE: usize = 1024;
-

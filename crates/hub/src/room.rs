@@ -1,5 +1,5 @@
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use throng_protocol::{Code, Fault, Publish, Timestamp, push};
 use throng_wire::{OpCode, Prepared};
@@ -69,7 +69,7 @@ impl Room {
             counted: Timestamp(0),
             uncounted: false,
             alarm: None,
-            seats: Seats::default(),
+            seats: None,
             workers: Vec::new(),
             members: 0,
             pending: 0,
@@ -187,15 +187,12 @@ impl Order<'_> {
         state.time = state.time.max(opened.time);
         state.life = Life::Open(Some(opened.log));
         match opened.past {
-            Past::None => {}
+            Past::None => self.restore(opened.refs, Vec::new()),
             Past::Kept(kept) => {
-                state.memory = Some(Box::new(Memory {
-                    ring: kept.ring,
-                    refs: kept.refs,
-                    late: Vec::new(),
-                }));
+                state.memory =
+                    Some(Box::new(Memory { ring: kept.ring, refs: kept.refs, late: Vec::new() }));
             }
-            Past::Stored(stored) => self.restore(stored),
+            Past::Stored(stored) => self.restore(opened.refs, stored),
         }
         waiting
     }
@@ -227,7 +224,7 @@ impl Order<'_> {
         let rule = Arc::clone(&self.room.rule);
         // Who comes back may find the connection that was lost still counted.
         let full = rule.max_members > 0 && self.member_count() >= rule.max_members;
-        if full && !self.state.seats.has(who.user_id()) {
+        if full && !self.state.seats().has(who.user_id()) {
             return Err(Refused::Full);
         }
         let (recovered, after) = self.start(start, now)?;
@@ -235,7 +232,7 @@ impl Order<'_> {
         self.attach(worker)?;
         let timestamp = self.state.advance(now);
         let mut announcement = None;
-        if rule.presence != Presence::Off && self.state.seats.add(who) {
+        if rule.presence != Presence::Off && self.state.seats_mut().add(who) {
             self.state.presence_seq += 1;
             if !alone {
                 announcement = self.announce(push::user_joined, who, timestamp);
@@ -268,7 +265,7 @@ impl Order<'_> {
         now: Timestamp,
     ) -> Left {
         let mut announcement = None;
-        if self.room.rule.presence != Presence::Off && !self.state.seats.has(who.user_id()) {
+        if self.room.rule.presence != Presence::Off && !self.state.seats().has(who.user_id()) {
             let (user_count, empty) = (self.user_count(), self.is_empty());
             return Left { announcement, wake: None, user_count, empty };
         }
@@ -281,8 +278,8 @@ impl Order<'_> {
             };
             if grace > 0 && !empty {
                 let due = Timestamp(now.0.saturating_add(grace));
-                self.state.seats.lose(who, due);
-            } else if self.state.seats.remove(who.user_id()) == Some(true) {
+                self.state.seats_mut().lose(who, due);
+            } else if self.state.seats_mut().remove(who.user_id()) == Some(true) {
                 self.state.presence_seq += 1;
                 let timestamp = self.state.advance(now);
                 if !empty {
@@ -301,8 +298,9 @@ impl Order<'_> {
         let mut frames = Vec::new();
         let mut changed = false;
         // Not all of a crowd at once: others wait for the room.
-        for _ in 0..MOST_DUE {
-            let Some(who) = self.state.seats.pop_lost(now) else { break };
+        let due = if self.state.seats().next_lost().is_some() { MOST_DUE } else { 0 };
+        for _ in 0..due {
+            let Some(who) = self.state.seats_mut().pop_lost(now) else { break };
             self.state.presence_seq += 1;
             changed = true;
             if self.room.rule.presence == Presence::Full {
@@ -385,14 +383,14 @@ impl Order<'_> {
     /// The users here, each as the identity of the first of its connections, in no particular
     /// order.
     pub fn users(&self) -> impl ExactSizeIterator<Item = &Arc<Identity>> {
-        self.state.seats.iter()
+        self.state.seats().iter()
     }
 
     /// The number of users; of connections where presence is off.
     pub fn user_count(&self) -> usize {
         match self.room.rule.presence {
             Presence::Off => self.member_count(),
-            Presence::Full | Presence::Count => self.state.seats.len(),
+            Presence::Full | Presence::Count => self.state.seats().len(),
         }
     }
 
@@ -615,7 +613,8 @@ pub(crate) struct State {
     counted: Timestamp,
     /// When [`Order::handle_timeout`] will be called.
     alarm: Option<Timestamp>,
-    seats: Seats,
+    /// None where presence is off: most rooms of that kind are somebody's own.
+    seats: Option<Box<Seats>>,
     /// Connections by worker, as long as the highest worker that ever had one.
     workers: Vec<u32>,
     /// The sum of these.
@@ -654,9 +653,18 @@ impl State {
         self.time
     }
 
+    fn seats(&self) -> &Seats {
+        static EMPTY: LazyLock<Seats> = LazyLock::new(Seats::default);
+        self.seats.as_deref().unwrap_or(&EMPTY)
+    }
+
+    fn seats_mut(&mut self) -> &mut Seats {
+        self.seats.get_or_insert_default()
+    }
+
     /// When something becomes due, unless that is arranged already.
     fn next_wake(&mut self) -> Option<Timestamp> {
-        let lost = self.seats.next_lost();
+        let lost = self.seats().next_lost();
         let recount = self.uncounted.then(|| self.recount_at());
         let due = lost.into_iter().chain(recount).min()?;
         if self.alarm.is_some_and(|alarm| alarm <= due) {
@@ -676,3 +684,14 @@ const MOST_DUE: usize = 256;
 
 /// The number of users is told at most this often, in milliseconds.
 const COUNT_INTERVAL: u64 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quiet_room_is_small() {
+        assert!(size_of::<Room>() <= 208, "{}", size_of::<Room>());
+        assert!(size_of::<State>() <= 160, "{}", size_of::<State>());
+    }
+}

@@ -13,7 +13,7 @@ use crate::room::Ending;
 use crate::seats::ByUser;
 
 /// How long `ref`s of a quiet session are remembered: longer than any session can be away.
-pub(crate) const REMEMBERED: Duration = Duration::from_secs(15 * 60);
+pub const REMEMBERED: Duration = Duration::from_secs(15 * 60);
 
 /// The longest time a session can be away: 10 minutes.
 pub const MAX_WINDOW: Duration = Duration::from_secs(10 * 60);

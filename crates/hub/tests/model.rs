@@ -24,20 +24,43 @@ const WORKERS: usize = 3;
 
 #[derive(Clone, Debug)]
 enum Step {
-    Join { user: usize, worker: usize, since: Since, rewind: u32 },
+    Join {
+        user: usize,
+        worker: usize,
+        since: Since,
+        rewind: u32,
+    },
     /// One of the connections goes.
-    Go { which: prop::sample::Index, ending: Ending },
+    Go {
+        which: prop::sample::Index,
+        ending: Ending,
+    },
     /// Somebody goes who is not here.
-    Intrude { ending: Ending },
+    Intrude {
+        ending: Ending,
+    },
     /// With a `ref` among few, so that some come again.
-    Publish { user: usize, reference: Option<u64> },
+    Publish {
+        user: usize,
+        reference: Option<u64>,
+    },
     /// Many messages with fresh `ref`s.
-    Burst { user: usize },
+    Burst {
+        user: usize,
+    },
     /// A member that is behind takes so many messages.
-    Replay { which: prop::sample::Index, chunk: usize },
-    History { span: Span, limit: usize },
+    Replay {
+        which: prop::sample::Index,
+        chunk: usize,
+    },
+    History {
+        span: Span,
+        limit: usize,
+    },
     /// The clock jumps, also backwards.
-    Clock { now: u64 },
+    Clock {
+        now: u64,
+    },
     /// The clock goes on to when the room wants to be looked at.
     Look,
 }
@@ -245,12 +268,7 @@ impl Model {
     }
 
     /// What all members are told of a user, or of their number, at this time of the room.
-    fn announce(
-        &mut self,
-        frame: Option<&Prepared>,
-        expected: Option<(&str, usize)>,
-        now: u64,
-    ) {
+    fn announce(&mut self, frame: Option<&Prepared>, expected: Option<(&str, usize)>, now: u64) {
         let Some(frame) = frame else {
             let silent = expected.is_none() || self.setting.presence != Presence::Full;
             assert!(silent, "{expected:?} is not announced");
@@ -436,7 +454,8 @@ impl World {
         let joined = order.join(&who, worker, &start, Timestamp(model.now));
 
         let full = model.setting.max_members;
-        if full > 0 && model.clients.len() >= full {
+        let present = model.setting.presence != Presence::Off && model.is_connected(user);
+        if full > 0 && model.clients.len() >= full && !present {
             assert_eq!(joined.unwrap_err(), Refused::Full);
             return;
         }
@@ -561,7 +580,8 @@ impl World {
             frames.push(frame.clone());
             frames.len() < chunk
         });
-        let (after, first) = (client.seq, model.kept.first().map_or(model.seq + 1, |line| line.seq));
+        let (after, first) =
+            (client.seq, model.kept.first().map_or(model.seq + 1, |line| line.seq));
         if after < model.seq && after + 1 < first {
             assert_eq!((replay, frames.len()), (Replay::Lost, 0));
             drop(order);

@@ -140,7 +140,8 @@ fn opening_and_storing_race_with_everything_else() {
                     }
                     Some(Answer::Appended(outcome)) => {
                         let completed = outcome.room.order().complete(&outcome);
-                        stored.fetch_add(usize::from(completed.stored.is_some()), Ordering::Relaxed);
+                        stored
+                            .fetch_add(usize::from(completed.stored.is_some()), Ordering::Relaxed);
                         hub.release(&outcome.room);
                     }
                     None if ending => break,

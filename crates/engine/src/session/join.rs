@@ -266,8 +266,11 @@ impl Typed {
             }
             let promised = begin.start.since.is_some() && joined.recovered;
             let after = joined.after;
-            let behind = (!live).then_some(Behind { after, presence_seq, promised });
+            let behind = (!live).then(|| Box::new(Behind { after, presence_seq, promised }));
             self.behind += u32::from(behind.is_some());
+            if self.rooms.len() < FEW_ROOMS {
+                self.rooms.reserve_exact(1); // most clients are in one or two
+            }
             self.rooms.push(Membership { room: Arc::clone(&room), echo: begin.echo, behind });
             return Ok(Some((joined, room)));
         }
@@ -331,6 +334,8 @@ impl Typed {
     }
 }
 
+/// Up to here the list of a client's rooms grows one by one.
+const FEW_ROOMS: usize = 4;
 /// So much of the past is handed out while a room waits.
 const CHUNK: usize = 32 << 10;
 /// So much is handed out to one connection before it is the others' turn.

@@ -103,9 +103,8 @@ fn page_by_page_is_everything_in_both_directions() {
 fn a_page_has_so_many_bytes_and_at_least_one_message() {
     let room = seven();
     let mut order = room.order();
-    let mut with_bytes = |span, bytes| {
-        numbers(&order.history(span, 200, bytes, None, Timestamp(9000)).unwrap())
-    };
+    let mut with_bytes =
+        |span, bytes| numbers(&order.history(span, 200, bytes, None, Timestamp(9000)).unwrap());
     let (all, _) = with_bytes(Span::Newest, ENOUGH);
     assert_eq!(all.len(), 7);
     assert_eq!(with_bytes(Span::Newest, 0), (vec![9], true));
@@ -166,9 +165,8 @@ fn an_empty_room_has_an_empty_page() {
 fn what_has_expired_is_not_shown() {
     let room = room(History { ttl: Duration::from_secs(3), ..History::default() });
     let mut order = room.order();
-    let mut at = |now| {
-        numbers(&order.history(Span::Newest, 200, ENOUGH, None, Timestamp(now)).unwrap()).0
-    };
+    let mut at =
+        |now| numbers(&order.history(Span::Newest, 200, ENOUGH, None, Timestamp(now)).unwrap()).0;
     assert_eq!(at(9000), [6, 7, 8, 9]);
     assert_eq!(at(10_001), [8, 9]);
     assert_eq!(at(13_000), [] as [u64; 0]);

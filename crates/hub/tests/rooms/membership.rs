@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use throng_hub::{
-    Closed, Ending, Hub, Identity, Refused, Rule, Rules, Space, Start, Timestamp,
-};
+use throng_hub::{Closed, Ending, Hub, Identity, Refused, Rule, Rules, Space, Start, Timestamp};
 use throng_wire::OpCode;
 
 use crate::support::{
@@ -255,6 +253,19 @@ fn a_room_takes_so_many_connections_and_no_more() {
     assert_eq!(order.presence_seq(), tab.presence_seq, "nothing has changed");
     order.leave(&craig, 0, Ending::Orderly, Timestamp(2));
     order.join(&somebody("u_d"), 1, &Start::NOW, Timestamp(2)).unwrap();
+}
+
+#[test]
+fn who_comes_back_to_a_full_room_is_let_in_while_the_old_connection_still_counts() {
+    let hub = hub(Rule { max_members: 2, ..Rule::default() });
+    let lobby = hub.room(Space::ROOMS, "lobby", Timestamp(1));
+    let mut order = lobby.order();
+    let craig = somebody("u_c");
+    order.join(&craig, 0, &Start::NOW, Timestamp(1)).unwrap();
+    order.join(&somebody("u_d"), 0, &Start::NOW, Timestamp(1)).unwrap();
+    order.join(&craig, 1, &Start::NOW, Timestamp(2)).unwrap();
+    order.leave(&craig, 0, Ending::Lost, Timestamp(3));
+    assert_eq!((order.user_count(), order.member_count()), (2, 2));
 }
 
 #[test]

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use throng_hub::{
-    Asker, History, Hub, Order, Published, REF_WINDOW, Room, Rule, Space, Timestamp,
-};
+use throng_hub::{Asker, History, Hub, Order, Published, REF_WINDOW, Room, Rule, Space, Timestamp};
 use throng_protocol::Code;
 
 use crate::support::{Answer, Disk, Slow, hub, say_ref, say_ref_as, slow_hub};
@@ -128,16 +126,16 @@ fn refs_of_sessions_that_cannot_come_back_are_let_go() {
 /// A room on a backend that answers later.
 struct Later {
     slow: Arc<Slow>,
-    _hub: Hub,
+    hub: Hub,
     room: Arc<Room>,
 }
 
 fn later() -> Later {
     let slow = Slow::new(&Disk::default());
-    let hub = slow_hub(Rule::default(), &slow);
+    let hub = slow_hub(Rule { history: History::NONE, ..Rule::default() }, &slow);
     let room = hub.room(Space::ROOMS, "lobby", Timestamp(1));
     slow.open_all(&hub);
-    Later { slow, _hub: hub, room }
+    Later { slow, hub, room }
 }
 
 impl Later {
@@ -216,4 +214,27 @@ fn repeats_that_wait_are_bounded() {
     assert!((REF_WINDOW..5000).contains(&waiting), "{waiting}");
     assert_eq!(room.say(1, 0).unwrap_err().code, Code::Unavailable);
     assert_eq!(room.answer(true).1.len(), waiting + 1);
+}
+
+#[test]
+fn one_session_takes_a_window_and_no_more() {
+    let room = later();
+    for reference in 1..=20 * REF_WINDOW as u64 {
+        assert!(room.say(reference, 0).is_ok());
+        room.answer(true);
+    }
+    assert!(room.hub.release(&room.room));
+    assert!(room.slow.kept_bytes() < 64 * REF_WINDOW, "{} bytes", room.slow.kept_bytes());
+}
+
+#[test]
+fn what_was_never_stored_takes_nothing() {
+    let room = later();
+    for session in 0..2000 {
+        let session = format!("s_{session}");
+        assert!(say_ref(&mut room.room.order(), &session, 1, 5).is_ok());
+        assert_eq!(room.answer(false).0, None);
+    }
+    assert!(room.hub.release(&room.room));
+    assert!(room.slow.kept_bytes() < 1000, "{} bytes", room.slow.kept_bytes());
 }

@@ -229,7 +229,11 @@ fn a_replay_goes_on_while_others_publish() {
     assert_eq!((replay, seqs), (Replay::More(9), vec![7, 8, 9]));
     let mut order = room.order();
     let (replay, seqs) = piece(&order, 9, 2);
-    assert_eq!((replay, seqs), (Replay::Live, vec![10, 11]), "the last piece is full, and the last");
+    assert_eq!(
+        (replay, seqs),
+        (Replay::Live, vec![10, 11]),
+        "the last piece is full, and the last"
+    );
     // Live from here on, in the same order.
     assert_eq!(seq_of(say(&mut order, 9003).frame()), 12);
 }

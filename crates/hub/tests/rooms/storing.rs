@@ -136,7 +136,10 @@ fn messages_are_delivered_when_they_are_stored() {
     assert_eq!(stage.disk.len("lobby"), 0);
     let (seq, timestamp, frame) = stage.answer(true).unwrap();
     assert_eq!((seq, timestamp), (1, 5));
-    assert_eq!((&frame["seq"], &frame["timestamp"], &frame["n"]), (&1.into(), &5.into(), &7.into()));
+    assert_eq!(
+        (&frame["seq"], &frame["timestamp"], &frame["n"]),
+        (&1.into(), &5.into(), &7.into())
+    );
     assert_eq!((&frame["from"], &frame["room"]), (&"u_x".into(), &"lobby".into()));
     assert_eq!((room.order().seq(), stage.disk.len("lobby")), (1, 1));
 }
@@ -150,13 +153,7 @@ fn a_message_that_cannot_be_stored_leaves_no_hole() {
     }
     let answers = [true, false, true, false, true].map(|well| stage.answer(well));
     let numbers = answers.map(|answer| answer.map(|(seq, _, frame)| (seq, frame["n"].as_u64())));
-    assert_eq!(numbers, [
-        Some((1, Some(1))),
-        None,
-        Some((2, Some(3))),
-        None,
-        Some((3, Some(5)))
-    ]);
+    assert_eq!(numbers, [Some((1, Some(1))), None, Some((2, Some(3))), None, Some((3, Some(5)))]);
     let mut order = room.order();
     assert_eq!(order.seq(), 3);
     let start = Start { since: None, rewind: 10 };
@@ -245,7 +242,8 @@ fn a_durable_room_survives_the_process() {
     let mut order = room.order();
     assert_eq!((order.epoch(), order.seq()), (epoch, 4));
     let text = epoch.to_string();
-    for (since, expected) in [(1, (true, vec![2, 3, 4])), (0, (false, vec![])), (4, (true, vec![]))] {
+    for (since, expected) in [(1, (true, vec![2, 3, 4])), (0, (false, vec![])), (4, (true, vec![]))]
+    {
         let start = Start { since: Some((&text, since)), rewind: 0 };
         let joined = order.join(&somebody("u_1"), 0, &start, Timestamp(5)).unwrap();
         assert_eq!((joined.recovered, replayed(&order, joined.after)), expected, "since {since}");

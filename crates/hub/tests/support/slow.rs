@@ -72,6 +72,8 @@ struct Desk {
     open: BTreeMap<(Space, String), ()>,
     /// Appends are refused at once.
     refusing: bool,
+    /// What the room that was closed last took.
+    kept_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -100,6 +102,7 @@ impl Slow {
             appends: VecDeque::new(),
             open: BTreeMap::new(),
             refusing: false,
+            kept_bytes: 0,
         };
         Arc::new(Self { desk: Arc::new(Mutex::new(desk)) })
     }
@@ -120,7 +123,7 @@ impl Slow {
         let before = self.desk().open.insert(key.clone(), ());
         assert!(before.is_none(), "{} is open already", room.name());
         let log = Open { desk: Arc::clone(&self.desk), key, room: Arc::downgrade(&room), seq };
-        let opened = Opened { epoch, seq, time, past, log: Box::new(log) };
+        let opened = Opened { epoch, seq, time, past, refs: Vec::new(), log: Box::new(log) };
         Some(Answer::Opened(room, Ok(opened)))
     }
 
@@ -148,6 +151,11 @@ impl Slow {
         }
         desk.openings.clear();
         desk.appends.clear();
+    }
+
+    /// About how much memory the room that was closed last took.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.desk().kept_bytes
     }
 
     pub(crate) fn openings(&self) -> usize {
@@ -209,7 +217,8 @@ impl Log for Open {
     }
 
     fn close(self: Box<Self>, kept: Kept) {
-        let desk = self.desk.lock().unwrap();
+        let mut desk = self.desk.lock().unwrap();
+        desk.kept_bytes = kept.bytes();
         let stored = desk.disk.len(&self.key.1) as u64;
         assert_eq!(kept.seq(), stored, "the room counts as its backend does");
         assert!(stored >= self.seq);

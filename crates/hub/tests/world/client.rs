@@ -35,6 +35,21 @@ struct Place {
     view: View,
 }
 
+/// What a client tells of what it knows of a room.
+#[derive(Clone)]
+pub(crate) struct Known {
+    pub(crate) since: Option<(String, u64)>,
+    pub(crate) presence_seq: Option<u64>,
+}
+
+impl Place {
+    fn known(&self) -> Known {
+        let since = self.position.clone();
+        let presence_seq = since.is_some().then_some(self.view.seq);
+        Known { since, presence_seq }
+    }
+}
+
 /// Who is in a room, as far as somebody knows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct View {
@@ -101,10 +116,11 @@ impl Client {
         self.acknowledged.clear();
     }
 
-    /// Whether it asks now to be let in.
-    pub(crate) fn wants(&mut self, room: usize) -> bool {
+    /// If it asks now to be let in: what it knows.
+    pub(crate) fn wants(&mut self, room: usize) -> Option<Known> {
         let place = self.rooms.entry(room).or_default();
-        !std::mem::replace(&mut place.asked, true)
+        let asked = std::mem::replace(&mut place.asked, true);
+        (!asked).then(|| place.known())
     }
 
     /// Whether it leaves now.
@@ -122,19 +138,22 @@ impl Client {
         self.rooms.keys().copied()
     }
 
-    /// The rooms it is not in, where it was and what it knew of presence.
-    pub(crate) fn missing(&mut self) -> Vec<(usize, Option<(String, u64)>, Option<u64>)> {
+    /// The rooms it is not in, and what it knows of them.
+    pub(crate) fn missing(&mut self) -> Vec<(usize, Known)> {
         let missing = self.rooms.iter_mut().filter(|(_, place)| !place.asked);
         let ask = missing.map(|(room, place)| {
             place.asked = true;
-            let known = place.position.as_ref().map(|_| place.view.seq);
-            (*room, place.position.clone(), known)
+            (*room, place.known())
         });
         ask.collect()
     }
 
-    pub(crate) fn position(&self, room: usize) -> Option<&(String, u64)> {
-        self.rooms.get(&room)?.position.as_ref()
+    /// Where it is when it has read everything: when it asked for the last few and got none, there
+    /// were none.
+    pub(crate) fn end(&self, room: usize) -> Option<(&str, u64)> {
+        let place = self.rooms.get(&room)?;
+        let (epoch, seq) = place.position.as_ref()?;
+        Some((epoch, place.rewound.unwrap_or(*seq)))
     }
 
     pub(crate) fn view(&self, room: usize) -> &View {
@@ -211,13 +230,10 @@ impl Client {
     fn hear(&mut self, room: usize, text: &[u8], ledgers: &[Ledger]) {
         let told: Value = serde_json::from_slice(text).unwrap();
         assert_eq!(told["room"], NAMES[room]);
-        // What was on its way while it left.
-        let Some(place) = self.rooms.get_mut(&room) else { return };
+        // What was on its way while it left, and perhaps has come again since.
+        let Some(place) = self.rooms.get_mut(&room).filter(|place| place.joined) else { return };
         if told["type"] != "chat" {
             return place.view.take(&told);
-        }
-        if !place.joined {
-            return;
         }
         let n = told["n"].as_u64().unwrap();
         let Some(seq) = told["seq"].as_u64() else {

@@ -122,7 +122,14 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn stored(&mut self, session: &str, reference: u64, n: u64, seq: u64, timestamp: u64) {
+    pub(crate) fn stored(
+        &mut self,
+        session: &str,
+        reference: u64,
+        n: u64,
+        seq: u64,
+        timestamp: u64,
+    ) {
         assert_eq!(seq, self.seq() + 1, "no hole, no repetition");
         assert!(self.lines.last().is_none_or(|last| last.timestamp <= timestamp));
         self.check_new(n);
@@ -143,7 +150,8 @@ impl Ledger {
 
     /// What was under way is not any more: how many wait for it.
     pub(crate) fn answered(&mut self, session: &str, reference: u64) -> usize {
-        let at = self.pending.iter().position(|(of, known, _)| of == session && *known == reference);
+        let at =
+            self.pending.iter().position(|(of, known, _)| of == session && *known == reference);
         self.pending.remove(at.expect("it was under way")).2
     }
 

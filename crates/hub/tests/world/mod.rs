@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 use throng_hub::{
-    Asker, Author, Closed, Ending, History, Hub, Identity, Keep, Order, Pattern, Published,
-    Replay, Room, Rule, Rules, Space, Start, Stored, Timestamp,
+    Asker, Author, Closed, Ending, History, Hub, Identity, Keep, Order, Pattern, Published, Replay,
+    Room, Rule, Rules, Space, Start, Stored, Timestamp,
 };
 use throng_protocol::Code;
 use throng_wire::Prepared;
 
 use crate::support::{Answer, Disk, Memory, Slow, message};
-use client::{Client, View};
+use client::{Client, Known, View};
 use ledger::{Expected, Ledger, Line};
 
 pub(crate) const CLIENTS: usize = 5;
@@ -29,27 +29,64 @@ const WORKERS: u32 = 3;
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
     /// Connects if it is not, and comes back to its rooms.
-    Connect { client: usize },
-    Join { client: usize, room: usize, rewind: u32 },
-    Leave { client: usize, room: usize },
+    Connect {
+        client: usize,
+    },
+    Join {
+        client: usize,
+        room: usize,
+        rewind: u32,
+    },
+    Leave {
+        client: usize,
+        room: usize,
+    },
     /// The connection ends, and with it whatever the client has not read.
-    Drop { client: usize, lost: bool },
-    Publish { client: usize, room: usize, count: usize },
+    Drop {
+        client: usize,
+        lost: bool,
+    },
+    Publish {
+        client: usize,
+        room: usize,
+        count: usize,
+    },
     /// The client sends again what was not acknowledged.
-    Repeat { client: usize },
-    Read { client: usize, count: usize },
+    Repeat {
+        client: usize,
+    },
+    Read {
+        client: usize,
+        count: usize,
+    },
     /// The server hands out the past to who is behind.
-    CatchUp { client: usize, chunk: usize },
+    CatchUp {
+        client: usize,
+        chunk: usize,
+    },
     /// The slow backend answers.
-    Store { pick: usize, well: bool },
-    Open { well: bool },
-    Refuse { refusing: bool },
-    Clock { by: i64 },
+    Store {
+        pick: usize,
+        well: bool,
+    },
+    Open {
+        well: bool,
+    },
+    Refuse {
+        refusing: bool,
+    },
+    Clock {
+        by: i64,
+    },
     /// Whatever is due.
     Look,
     /// The process ends, having stored some of what was under way, and another begins.
-    Restart { stored: usize },
-    NewSession { client: usize },
+    Restart {
+        stored: usize,
+    },
+    NewSession {
+        client: usize,
+    },
 }
 
 /// How often what the histories are for has happened.
@@ -95,20 +132,40 @@ impl Add for Tally {
 /// What the server sends.
 enum Frame {
     /// Where a client is now, and who is there if it asked.
-    Joined { room: usize, epoch: String, seq: u64, recovered: bool, rewind: u32, view: Option<View> },
+    Joined {
+        room: usize,
+        epoch: String,
+        seq: u64,
+        recovered: bool,
+        rewind: u32,
+        view: Option<View>,
+    },
     /// It could not be let in.
-    NotJoined { room: usize },
+    NotJoined {
+        room: usize,
+    },
     /// A frame of the hub.
-    Push { room: usize, text: Vec<u8> },
-    Ack { room: usize, reference: u64, epoch: String, seq: u64 },
+    Push {
+        room: usize,
+        text: Vec<u8>,
+    },
+    Ack {
+        room: usize,
+        reference: u64,
+        epoch: String,
+        seq: u64,
+    },
     /// A publish failed; it may be tried again, or it will never be known.
-    Failed { reference: u64, for_ever: bool },
+    Failed {
+        reference: u64,
+        for_ever: bool,
+    },
 }
 
 /// What a client sends.
 #[derive(Clone)]
 enum Command {
-    Join { room: usize, since: Option<(String, u64)>, rewind: u32, known: Option<u64> },
+    Join { room: usize, rewind: u32, known: Known },
     Leave { room: usize },
     Publish { room: usize, reference: u64, n: u64 },
 }
@@ -184,9 +241,9 @@ impl World {
             Step::Connect { client } => self.connect(client),
             Step::Join { client, room, rewind } => {
                 if let Some(conn) = self.clients[client].conn
-                    && self.clients[client].wants(room)
+                    && let Some(known) = self.clients[client].wants(room)
                 {
-                    self.send(conn, Command::Join { room, since: None, rewind, known: None });
+                    self.send(conn, Command::Join { room, rewind, known });
                 }
             }
             Step::Leave { client, room } => {
@@ -268,10 +325,14 @@ impl World {
         for (at, client) in self.clients.iter().enumerate() {
             for room in client.rooms() {
                 let ledger = &self.ledgers[room];
-                let place = client.position(room).map(|(epoch, seq)| (epoch, *seq));
                 if room != LIVE {
-                    let end = (&ledger.epoch, ledger.seq());
-                    assert_eq!(place, Some(end), "client {at} is at the end of {}", NAMES[room]);
+                    let end = (ledger.epoch.as_str(), ledger.seq());
+                    assert_eq!(
+                        client.end(room),
+                        Some(end),
+                        "client {at} is at the end of {}",
+                        NAMES[room]
+                    );
                 }
             }
         }
@@ -331,8 +392,8 @@ impl World {
     /// The client comes back to the rooms it wants to be in and is not.
     fn rejoin(&mut self, client: usize) {
         let Some(conn) = self.clients[client].conn else { return };
-        for (room, since, known) in self.clients[client].missing() {
-            self.send(conn, Command::Join { room, since, rewind: 0, known });
+        for (room, known) in self.clients[client].missing() {
+            self.send(conn, Command::Join { room, rewind: 0, known });
         }
     }
 
@@ -414,15 +475,12 @@ impl World {
 
     fn handle(&mut self, conn: u64, command: Command) {
         match command {
-            Command::Join { room, ref since, rewind, known } => {
+            Command::Join { room, rewind, ref known } => {
                 if self.conns[&conn].rooms.contains_key(&room) {
                     return; // asked for twice while the first was waiting
                 }
-                let start = Start {
-                    since: since.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq)),
-                    rewind,
-                };
-                match self.join(conn, room, &start, known) {
+                let since = known.since.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq));
+                match self.join(conn, room, &Start { since, rewind }, known.presence_seq) {
                     Ok(()) => {}
                     Err(Closed::Opening) => {
                         self.conn(conn).parked.push_back(command);
@@ -478,14 +536,17 @@ impl World {
         self.timers.extend(joined.wake.map(|wake| (wake.0, at)));
         let live = joined.after >= joined.seq;
         let list = start.since.is_none() && known.is_none();
-        self.push(id, Frame::Joined {
-            room: at,
-            epoch: joined.epoch.to_string(),
-            seq: joined.seq,
-            recovered: joined.recovered,
-            rewind: start.rewind,
-            view: (list && at != LIVE).then(|| View::of(&order)),
-        });
+        self.push(
+            id,
+            Frame::Joined {
+                room: at,
+                epoch: joined.epoch.to_string(),
+                seq: joined.seq,
+                recovered: joined.recovered,
+                rewind: start.rewind,
+                view: (list && at != LIVE).then(|| View::of(&order)),
+            },
+        );
         let known = if list { joined.presence_seq } else { known.unwrap_or(0) };
         if live && known != joined.presence_seq {
             self.push_presence(id, &order, at);
