@@ -14,6 +14,8 @@ pub(crate) enum Task {
     Serve(Flags),
     /// `throng config`.
     Config(Flags),
+    /// `throng key new`, with the name if one was given.
+    NewKey(Option<String>),
     /// `throng bench`.
     Bench(bench::Args),
 }
@@ -31,6 +33,7 @@ fn read_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Task, clap
         None => Task::Serve(cli.settings.flags(of_command)),
         Some(Command::Serve(settings)) => Task::Serve(settings.flags(of_command)),
         Some(Command::Config(settings)) => Task::Config(settings.flags(of_command)),
+        Some(Command::Key(Key::New { name })) => Task::NewKey(name),
         Some(Command::Bench(args)) => Task::Bench(args),
     })
 }
@@ -58,8 +61,32 @@ enum Command {
     /// Every key with its meaning, default, environment variable and danger, at the value it has after
     /// defaults, file, THRONG_… variables and flags. What it prints can be used as throng.toml.
     Config(Settings),
+    /// Make keys for the HTTP API
+    #[command(subcommand)]
+    Key(Key),
     /// Measure a WebSocket server
     Bench(bench::Args),
+}
+
+#[derive(Subcommand)]
+enum Key {
+    /// Print a new key, and the line for [api] keys by which the server knows it
+    ///
+    /// Two lines on stdout: the key, which is shown only now, and NAME:HASH. A key is 160 random bits.
+    /// The server keeps SHA-256 of it: nobody can find so many bits by trying, so a slow hash, made for
+    /// passwords, would only slow down every request.
+    New {
+        /// What to call it: 1 to 64 characters of A-Z a-z 0-9 _ . -
+        #[arg(long, value_name = "NAME", value_parser = key_name)]
+        name: Option<String>,
+    },
+}
+
+fn key_name(text: &str) -> Result<String, String> {
+    match crate::config::is_key_name(text) {
+        true => Ok(text.to_owned()),
+        false => Err("a name is 1 to 64 characters of A-Z a-z 0-9 _ . -".into()),
+    }
 }
 
 /// What `serve` and `config` understand.
@@ -89,7 +116,7 @@ struct Settings {
     #[arg(long, value_name = "N")]
     workers: Option<String>,
 
-    /// Keep what must survive in this directory (nothing yet in this version)
+    /// Keep rooms in this directory (SQLite), so that they survive the process
     #[arg(long, value_name = "DIR", conflicts_with = "memory")]
     data: Option<String>,
 
@@ -162,7 +189,7 @@ mod tests {
     fn flags(line: &str) -> Flags {
         match read(line) {
             Ok(Task::Serve(flags) | Task::Config(flags)) => flags,
-            Ok(Task::Bench(_)) => panic!("{line} is a benchmark"),
+            Ok(Task::Bench(_) | Task::NewKey(_)) => panic!("{line} has no settings"),
             Err(error) => panic!("{error}"),
         }
     }
@@ -177,6 +204,8 @@ mod tests {
         assert!(matches!(read("throng"), Ok(Task::Serve(_))));
         assert!(matches!(read("throng serve"), Ok(Task::Serve(_))));
         assert!(matches!(read("throng config"), Ok(Task::Config(_))));
+        assert!(matches!(read("throng key new"), Ok(Task::NewKey(None))));
+        assert!(matches!(read("throng key new --name ci"), Ok(Task::NewKey(Some(_)))));
         assert_eq!(
             flags("throng --workers 2").settings,
             flags("throng serve --workers 2").settings
@@ -216,5 +245,7 @@ mod tests {
         assert!(read("throng --memory --data x").is_err());
         assert!(read("throng --lisen 3000").is_err());
         assert!(read("throng sevre").is_err());
+        assert!(read("throng key").is_err());
+        assert!(read("throng key new --name a:b").is_err());
     }
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,28 +24,34 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tower_service::Service as _;
 
 use crate::config::{Address, Limits};
 use crate::pages::plain;
+use crate::turn::{Paced, Turn};
 
 /// Everything that connections share before they are WebSockets: limits and counters.
 pub(crate) struct Front {
     http: http1::Builder,
     timeout: Duration,
     max_open: usize,
+    max_streams: usize,
     /// 0: no limit.
     max_per_ip: usize,
     per_ip: Mutex<HashMap<IpAddr, usize>>,
+    closing: watch::Sender<bool>,
     pub(crate) counts: Counts,
 }
 
 /// What the front has counted.
 #[derive(Default)]
 pub(crate) struct Counts {
-    /// Open now and not WebSockets.
+    /// Open now and neither WebSockets nor streams of events.
     pub(crate) open: AtomicUsize,
+    /// Open now and streams of events.
+    pub(crate) streams: AtomicUsize,
     /// Since the start, as the following.
     pub(crate) accepted: AtomicU64,
     /// Refused: too many connections in all.
@@ -63,9 +69,13 @@ struct Guest {
     front: Arc<Front>,
     router: Router,
     peer: SocketAddr,
-    /// One more when a request is read, and when it is answered: odd while it is being answered.
-    progress: AtomicU32,
+    turn: Arc<Turn>,
+    is_stream: AtomicBool,
 }
+
+/// The connection that a request came through, in the extensions of the request.
+#[derive(Clone)]
+pub(crate) struct Door(Arc<Guest>);
 
 /// Why an address cannot be listened on.
 #[derive(Debug)]
@@ -88,10 +98,26 @@ impl Front {
             http,
             timeout: limits.handshake_timeout,
             max_open: limits.max_http_connections.value,
+            max_streams: limits.max_connections.value,
             max_per_ip: limits.max_connections_per_ip,
             per_ip: Mutex::default(),
+            closing: watch::Sender::new(false),
             counts: Counts::default(),
         })
+    }
+
+    /// Ends all streams of events, at once and for ever.
+    pub(crate) fn close_streams(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// Resolves when streams of events have to end.
+    pub(crate) fn closing(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut closing = self.closing.subscribe();
+        async move {
+            // An error: the front is gone, which is an end, too.
+            let _ = closing.wait_for(|closing| *closing).await;
+        }
     }
 
     /// Accepts connections and serves them with `router`, until the task is dropped. Out of file
@@ -126,7 +152,8 @@ impl Front {
             front: self,
             router: router.clone(),
             peer,
-            progress: AtomicU32::new(0),
+            turn: Arc::default(),
+            is_stream: AtomicBool::new(false),
         });
         // On Linux and the BSDs, TCP_NODELAY is inherited from the listening socket.
         if cfg!(not(unix)) {
@@ -156,8 +183,8 @@ impl Front {
         true
     }
 
+    /// Gives back what was taken from an address.
     fn leave(&self, ip: IpAddr) {
-        self.counts.open.fetch_sub(1, Ordering::Relaxed);
         if self.max_per_ip == 0 {
             return;
         }
@@ -187,13 +214,10 @@ impl Guest {
                 // An error is the peer's: it went away, or sent what is not HTTP.
                 _ = connection.as_mut() => return,
                 () = deadline.as_mut() => {
-                    let progress = self.progress.load(Ordering::Relaxed);
-                    let answering = progress % 2 == 1;
-                    if progress == seen && !answering {
+                    if self.turn.is_stuck(&mut seen) {
                         self.front.counts.timed_out.fetch_add(1, Ordering::Relaxed);
                         return;
                     }
-                    seen = progress;
                     deadline.as_mut().reset(Instant::now() + self.front.timeout);
                 }
             }
@@ -204,11 +228,11 @@ impl Guest {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> Result<axum::response::Response, Infallible> {
-        self.progress.fetch_add(1, Ordering::Relaxed);
+        self.turn.ours();
         if request.version() == Version::HTTP_11 && !has_one_host(request.headers()) {
             // RFC 9112 §3.2: whoever does not say which host is meant may be playing two servers
             // against each other.
-            self.progress.fetch_add(1, Ordering::Relaxed);
+            self.turn.theirs();
             return Ok(plain(
                 StatusCode::BAD_REQUEST,
                 "A request needs exactly one Host header.\n",
@@ -217,19 +241,43 @@ impl Guest {
         let wants_upgrade = request.headers().contains_key(UPGRADE);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(self.peer));
+        request.extensions_mut().insert(Door(Arc::clone(&self)));
         let Ok(mut response) = self.router.clone().call(request).await;
         if wants_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             // A refused WebSocket client has no other use for the connection.
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        self.progress.fetch_add(1, Ordering::Relaxed);
-        Ok(response)
+        self.turn.theirs();
+        let turn = Arc::clone(&self.turn);
+        Ok(response.map(|body| Body::new(Paced::new(body, turn))))
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
+        let counts = &self.front.counts;
+        let counter = if *self.is_stream.get_mut() { &counts.streams } else { &counts.open };
+        counter.fetch_sub(1, Ordering::Relaxed);
         self.front.leave(self.peer.ip());
+    }
+}
+
+impl Door {
+    /// From now on the connection counts as a stream of events and not as one of the few that HTTP may
+    /// have; `false` when there are as many streams as there may be. It still counts for its address.
+    pub(crate) fn become_stream(&self) -> bool {
+        let Self(guest) = self;
+        let (front, counts) = (&guest.front, &guest.front.counts);
+        if guest.is_stream.load(Ordering::Relaxed) {
+            return true;
+        }
+        if counts.streams.fetch_add(1, Ordering::Relaxed) >= front.max_streams {
+            counts.streams.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        guest.is_stream.store(true, Ordering::Relaxed);
+        counts.open.fetch_sub(1, Ordering::Relaxed);
+        true
     }
 }
 

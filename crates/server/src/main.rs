@@ -1,18 +1,20 @@
-//! The throng server: `throng serve`, `throng config`, `throng bench`.
+//! The throng server: `throng serve`, `throng config`, `throng key`, `throng bench`.
 //!
 //! [`cli`] reads the command line, [`config`] turns it, `throng.toml` and the environment into a checked
-//! configuration, and [`serve`] runs it: [`listen`] takes connections, [`pages`] and [`ops`] answer plain
-//! requests, and everything about WebSockets is the `throng` crate's.
+//! configuration, and [`serve`] runs it: [`listen`] takes connections, [`pages`], [`ops`] and [`http`]
+//! answer plain requests, and everything about WebSockets is the `throng` crate's.
 
 mod announce;
 mod bench;
 mod cli;
 mod config;
+mod http;
 mod listen;
 mod log;
 mod ops;
 mod pages;
 mod serve;
+mod turn;
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -36,9 +38,29 @@ fn main() -> ExitCode {
             let _ = io::stdout().write_all(config::print(config).as_bytes());
             ExitCode::SUCCESS
         }),
+        Task::NewKey(name) => new_key(name),
         Task::Bench(args) => bench::run(args),
     }
 }
+
+/// The key and its line on stdout, for a person or a script; what to do with them on stderr.
+fn new_key(name: Option<String>) -> ExitCode {
+    match http::NewKey::draw(name) {
+        Ok(key) => {
+            let _ = io::stderr().write_all(ABOUT_THE_KEY.as_bytes());
+            match write!(io::stdout(), "{key}").and_then(|()| io::stdout().flush()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            }
+        }
+        Err(error) => refuse_to_start(&format!("cannot draw a key: {error}")),
+    }
+}
+
+const ABOUT_THE_KEY: &str = "\
+The first line is the key, for whoever calls the API: Authorization: Bearer tk_... It is shown only now.
+The second is what the server needs to know it, for throng.toml: [api] keys = [\"NAME:HASH\"]
+";
 
 fn configured(flags: &Flags, then: impl FnOnce(&Config) -> ExitCode) -> ExitCode {
     let variables: Vec<(String, String)> = std::env::vars_os()

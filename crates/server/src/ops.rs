@@ -17,14 +17,14 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::listen::Front;
+use crate::http::Http;
 use crate::pages::plain;
 
 /// Adds the three paths to a router.
-pub(crate) fn add_to(router: Router, server: throng::Server, front: Arc<Front>) -> Router {
-    let readiness = server.clone();
+pub(crate) fn add_to(router: Router, http: Arc<Http>) -> Router {
+    let readiness = http.server.clone();
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Numbers { server, front, started: SystemTime::now() }));
+    registry.register_collector(Box::new(Numbers { http, started: SystemTime::now() }));
     let registry = Arc::new(registry);
     router
         .route("/healthz", get(async || plain(StatusCode::OK, "ok\n")))
@@ -51,15 +51,15 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 
 /// Reads all counters when somebody asks; nothing is counted twice for the metrics' sake.
 struct Numbers {
-    server: throng::Server,
-    front: Arc<Front>,
+    http: Arc<Http>,
     started: SystemTime,
 }
 
 impl Collector for Numbers {
     fn encode(&self, mut out: DescriptorEncoder<'_>) -> fmt::Result {
-        let stats = self.server.stats();
-        let front = &self.front.counts;
+        let stats = self.http.server.stats();
+        let counts = self.http.server.counts();
+        let front = &self.http.front.counts;
         let out = &mut out;
 
         gauge(out, "throng_connections", "WebSockets open now", stats.connections)?;
@@ -122,12 +122,22 @@ impl Collector for Numbers {
         )?;
 
         let open = front.open.load(Ordering::Relaxed) as u64;
-        gauge(
-            out,
-            "throng_http_connections",
-            "TCP connections open now that are not WebSockets",
-            open,
-        )?;
+        let streams = front.streams.load(Ordering::Relaxed) as u64;
+        for (name, help, value) in [
+            ("throng_rooms", "Rooms in use", counts.rooms as u64),
+            ("throng_users", "Users connected", counts.users as u64),
+            ("throng_sse_streams", "Streams of events open now", streams),
+            (
+                "throng_http_connections",
+                "TCP connections open now that are neither WebSockets nor streams of events",
+                open,
+            ),
+        ] {
+            gauge(out, name, help, value)?;
+        }
+        let answers: Vec<(&str, u64)> = self.http.tally.read().collect();
+        let help = "Requests to the API, by the status of their answers";
+        counters(out, "throng_api_requests", help, "status", &answers)?;
         let read = |count: &std::sync::atomic::AtomicU64| count.load(Ordering::Relaxed);
         counter(out, "throng_accepted", "TCP connections accepted", read(&front.accepted))?;
         counter(
@@ -150,6 +160,10 @@ impl Collector for Numbers {
             &[("full", read(&front.refused_full)), ("per_ip", read(&front.refused_per_ip))],
         )?;
 
+        if let Some(disk) = self.http.server.storage() {
+            storage(out, &disk)?;
+        }
+
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         process(out, "process_start_time", "When the process started", Unit::Seconds, started)?;
         if let Some((cpu, resident)) = usage() {
@@ -166,6 +180,39 @@ impl Collector for Numbers {
         }
         Ok(())
     }
+}
+
+/// The numbers of the data directory.
+fn storage(out: &mut DescriptorEncoder<'_>, disk: &throng::StorageStats) -> fmt::Result {
+    for (name, help, value) in [
+        ("throng_storage_commits", "Transactions with messages", disk.commits),
+        ("throng_storage_loaded_rooms", "Rooms opened from the disk", disk.loaded),
+        (
+            "throng_storage_trimmed",
+            "Messages removed because they were too many or too old",
+            disk.trimmed,
+        ),
+    ] {
+        counter(out, name, help, value)?;
+    }
+    let help = "Messages stored, and those that were not";
+    let results = [("stored", disk.appended), ("failed", disk.failed), ("refused", disk.refused)];
+    counters(out, "throng_storage_messages", help, "result", &results)?;
+    for (name, help, value) in [
+        ("throng_storage_rooms", "Rooms on the disk", disk.rooms as u64),
+        ("throng_storage_queued", "Messages that wait to be stored", disk.queued as u64),
+        ("throng_storage_queued_bytes", "Bytes that wait to be stored", disk.queued_bytes as u64),
+        (
+            "throng_storage_trouble",
+            "1 while the disk cannot be written, else 0",
+            u64::from(disk.trouble.is_some()),
+        ),
+    ] {
+        gauge(out, name, help, value)?;
+    }
+    let seconds = disk.last_commit.as_secs_f64();
+    let help = "How long the last transaction took";
+    process(out, "throng_storage_last_commit", help, Unit::Seconds, seconds)
 }
 
 impl fmt::Debug for Numbers {

@@ -1,4 +1,5 @@
-//! The pages, embedded in the binary: `/` is the chat, `/name/…` are the files of `web/name/`.
+//! The pages, embedded in the binary: `/` is the chat, `/name/…` are the files of `web/name/`, and `/js/…` is
+//! the JavaScript client, for pages of ours and of others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use http::header::{
     LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use rust_embed::Embed;
+use rust_embed::{Embed, EmbeddedFile};
 
 /// Adds the pages to a router, for every path that it does not know. Without `enabled`, all of these are 404.
 pub(crate) fn add_to(router: Router, enabled: bool) -> Router {
@@ -32,6 +33,7 @@ struct Pages {
     by_path: HashMap<String, Page>,
 }
 
+#[derive(Clone)]
 struct Page {
     bytes: Bytes,
     content_type: HeaderValue,
@@ -43,32 +45,31 @@ struct Page {
 #[folder = "../../web"]
 struct Files;
 
+/// The client's modules.
+#[derive(Embed)]
+#[folder = "../../js/src"]
+struct Client;
+
 impl Pages {
     /// Reads all files once. The order does not matter: each has one path, and an index one more.
     fn embedded() -> Self {
         let mut by_path = HashMap::new();
         for name in Files::iter() {
-            let Some(content_type) = content_type(&name) else { continue };
-            let Some(file) = Files::get(&name) else { continue };
-            let bytes = match file.data {
-                std::borrow::Cow::Borrowed(bytes) => Bytes::from_static(bytes),
-                std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
-            };
-            let hash = file.metadata.sha256_hash();
-            let etag: String = hash[..12].iter().map(|byte| format!("{byte:02x}")).collect();
-            let Ok(etag) = HeaderValue::try_from(format!("\"{etag}\"")) else { continue };
-            let page = || Page {
-                bytes: bytes.clone(),
-                content_type: content_type.clone(),
-                etag: etag.clone(),
+            let Some(page) = Files::get(&name).and_then(|file| Page::of(&name, file)) else {
+                continue;
             };
             if name == "chat/index.html" {
-                by_path.insert("/".to_owned(), page());
+                by_path.insert("/".to_owned(), page.clone());
             }
             if let Some(directory) = name.strip_suffix("index.html") {
-                by_path.insert(format!("/{directory}"), page());
+                by_path.insert(format!("/{directory}"), page.clone());
             }
-            by_path.insert(format!("/{name}"), page());
+            by_path.insert(format!("/{name}"), page);
+        }
+        for name in Client::iter() {
+            if let Some(page) = Client::get(&name).and_then(|file| Page::of(&name, file)) {
+                by_path.insert(format!("/js/{name}"), page);
+            }
         }
         Self { by_path }
     }
@@ -103,6 +104,21 @@ impl Pages {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         secure(headers);
         response
+    }
+}
+
+impl Page {
+    /// A file, unless it is of a kind that is not served.
+    fn of(name: &str, file: EmbeddedFile) -> Option<Self> {
+        let content_type = content_type(name)?;
+        let bytes = match file.data {
+            std::borrow::Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+            std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
+        };
+        let hash = file.metadata.sha256_hash();
+        let etag: String = hash[..12].iter().map(|byte| format!("{byte:02x}")).collect();
+        let etag = HeaderValue::try_from(format!("\"{etag}\"")).ok()?;
+        Some(Self { bytes, content_type, etag })
     }
 }
 
@@ -228,6 +244,20 @@ mod tests {
             (moved.status(), header(&moved, LOCATION)),
             (StatusCode::PERMANENT_REDIRECT, "/chat/?Craig")
         );
+    }
+
+    #[test]
+    fn the_client_is_served_module_by_module() {
+        let names: Vec<_> = Client::iter().filter(|name| name.ends_with(".js")).collect();
+        assert!(names.iter().any(|name| name == "index.js"), "{names:?}");
+        for name in names {
+            let response = get(&format!("/js/{name}"), &[]);
+            assert_eq!(response.status(), StatusCode::OK, "{name}");
+            assert_eq!(header(&response, CONTENT_TYPE), "text/javascript; charset=utf-8");
+            assert_eq!(header(&response, CACHE_CONTROL), "no-cache");
+            assert_ne!(header(&response, ETAG), "");
+        }
+        assert_eq!(get("/js/", &[]).status(), StatusCode::NOT_FOUND);
     }
 
     #[test]

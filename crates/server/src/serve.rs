@@ -7,13 +7,18 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use throng::{DeflateOptions, Flush, Origins, Server, SlowPolicy};
+use throng::{
+    DeflateOptions, Flush, History, Origins, Pattern, Rule, Rules, Server, SlowPolicy, SyncMode,
+    Types,
+};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::{
-    Config, Endpoint, EndpointOptions, Gather, Kind, Listener, LogFormat, Slow, Sources, Storage,
+    Config, Endpoint, EndpointOptions, Gather, Kind, Listener, LogFormat, Presence, RoomRule, Slow,
+    Sources, Storage, Sync,
 };
+use crate::http::{self, Http, Tally};
 use crate::listen::{self, Front};
 use crate::{announce, log, ops, pages, refuse_to_start};
 
@@ -72,15 +77,37 @@ async fn serve(config: &Config, mut bound: Vec<Bound<'_>>) -> ExitCode {
     } else {
         builder = builder.max_connections_per_ip(usize::MAX);
     }
+    builder = builder
+        .rules(rules(&config.rooms))
+        .resume_window(config.resume_window)
+        .max_rooms(config.limits.max_rooms)
+        .memory_history(config.limits.memory_history.0)
+        .sync(match config.sync {
+            Sync::Full => SyncMode::Full,
+            Sync::Normal => SyncMode::Normal,
+        });
+    if let Storage::Directory(path) = &config.data {
+        builder = builder.data(path);
+    }
     let server = match builder.build() {
         Ok(server) => server,
         Err(error) => return refuse_to_start(&error),
     };
     let front = Front::new(&config.limits);
+    let of_rooms = &config.kinds[Kind::Rooms as usize];
+    let http = Arc::new(Http {
+        server: server.clone(),
+        front: Arc::clone(&front),
+        keys: config.keys.clone(),
+        origins: origins(&of_rooms.origins),
+        max_message: of_rooms.max_message.0,
+        patience: config.limits.handshake_timeout,
+        tally: Tally::default(),
+    });
 
     let mut doors = Vec::new();
     for bound in &mut bound {
-        let router = match router(&server, &front, bound.listener) {
+        let router = match router(&http, bound.listener) {
             Ok(router) => router,
             Err(error) => return refuse_to_start(&error),
         };
@@ -99,6 +126,7 @@ async fn serve(config: &Config, mut bound: Vec<Bound<'_>>) -> ExitCode {
 
     let name = signals.next().await;
     tracing::info!(signal = name, grace = ?config.shutdown_grace, "shutting down");
+    front.close_streams();
     // While connections are closed the doors stay open, so that whoever comes is told to come back.
     tokio::select! {
         () = server.shutdown(config.shutdown_grace) => {}
@@ -111,7 +139,9 @@ async fn serve(config: &Config, mut bound: Vec<Bound<'_>>) -> ExitCode {
         door.abort();
     }
     let patience = Instant::now() + LAST_REQUESTS;
-    while front.counts.open.load(Ordering::Relaxed) > 0 && Instant::now() < patience {
+    let counts = &front.counts;
+    let open = || counts.open.load(Ordering::Relaxed) + counts.streams.load(Ordering::Relaxed);
+    while open() > 0 && Instant::now() < patience {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     tracing::info!("bye");
@@ -125,17 +155,14 @@ fn bind<'a>(listener: &'a Listener, config: &Config) -> Result<Bound<'a>, listen
 }
 
 /// All that one listener serves.
-fn router(
-    server: &Server,
-    front: &Arc<Front>,
-    listener: &Listener,
-) -> Result<Router, throng::BadPath> {
+fn router(http: &Arc<Http>, listener: &Listener) -> Result<Router, throng::BadPath> {
     let mut router = Router::new();
     if listener.ops {
-        router = ops::add_to(router, server.clone(), Arc::clone(front));
+        router = ops::add_to(router, Arc::clone(http));
     }
+    router = http::add_to(router, http, listener);
     router = pages::add_to(router, listener.pages);
-    server.gate(listener.endpoints.iter().map(|e| (e.path.clone(), endpoint(e))), router)
+    http.server.gate(listener.endpoints.iter().map(|e| (e.path.clone(), endpoint(e))), router)
 }
 
 fn endpoint(endpoint: &Endpoint) -> throng::Endpoint {
@@ -148,11 +175,7 @@ fn endpoint(endpoint: &Endpoint) -> throng::Endpoint {
     };
     made.max_message(options.max_message.0)
         .outbox(options.outbox.0)
-        .origins(match &options.origins {
-            Sources::Any => Origins::Any,
-            Sources::SameOrigin => Origins::SameHost,
-            Sources::Listed(origins) => Origins::List(origins.clone()),
-        })
+        .origins(origins(&options.origins))
         .flush(match options.flush {
             Gather::Auto => Flush::Auto,
             Gather::Every(time) => Flush::Every(time),
@@ -162,6 +185,39 @@ fn endpoint(endpoint: &Endpoint) -> throng::Endpoint {
             Slow::Drop => SlowPolicy::Drop,
         })
         .deflate(options.deflate.then(|| deflate(options)))
+}
+
+fn origins(sources: &Sources) -> Origins {
+    match sources {
+        Sources::Any => Origins::Any,
+        Sources::SameOrigin => Origins::SameHost,
+        Sources::Listed(origins) => Origins::List(origins.clone()),
+    }
+}
+
+fn rules(rooms: &[RoomRule]) -> Rules {
+    Rules::new(rooms.iter().map(|room| (Pattern::new(&room.pattern), rule(room))))
+}
+
+fn rule(room: &RoomRule) -> Rule {
+    let known = room.types.iter().map(|(name, rule)| (name.clone(), rule.schema()));
+    Rule {
+        history: match room.history {
+            0 => History::NONE,
+            size => History { size, bytes: room.history_bytes.0, ttl: room.history_ttl },
+        },
+        durable: room.durable,
+        volatile: room.volatile,
+        presence: match room.presence {
+            Presence::Full => throng::Presence::Full,
+            Presence::Count => throng::Presence::Count,
+            Presence::Off => throng::Presence::Off,
+        },
+        grace: room.grace,
+        max_members: room.max_members,
+        allow: room.allow,
+        types: Types { known: known.collect(), others: room.other_types },
+    }
 }
 
 fn deflate(options: &EndpointOptions) -> DeflateOptions {
@@ -180,11 +236,8 @@ fn deflate(options: &EndpointOptions) -> DeflateOptions {
 
 /// Tells machines by the log, and people on stdout, where to go.
 fn started(config: &Config, bound: &[Bound<'_>]) {
-    if let Storage::Directory(path) = &config.data {
-        tracing::warn!(
-            data = %path.display(),
-            "this version keeps nothing on disk yet: the data directory is not used"
-        );
+    for name in &config.foreign {
+        tracing::debug!(name, "a variable of Kubernetes, not a setting of ours: ignored");
     }
     for bound in bound {
         let endpoints: Vec<String> = bound

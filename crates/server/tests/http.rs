@@ -42,7 +42,7 @@ fn every_file_that_the_page_names_is_there() {
     let mut named: Vec<String> = page
         .text()
         .split('"')
-        .filter(|text| text.starts_with("/chat/"))
+        .filter(|text| text.starts_with("/chat/") || text.starts_with("/js/"))
         .map(str::to_owned)
         .collect();
     assert!(named.len() >= 3, "{named:?}");
@@ -53,15 +53,33 @@ fn every_file_that_the_page_names_is_there() {
         assert_eq!(file.status, 200, "{path}");
         if path.ends_with(".js") {
             assert_eq!(file.header("content-type"), "text/javascript; charset=utf-8");
-            let imports = file.text().lines().filter(|line| line.starts_with("import "));
-            for import in imports.filter_map(|line| line.split(['\'', '"']).nth(1)) {
-                let path = format!("/chat/{}", import.trim_start_matches("./"));
+            let directory = &path[..=path.rfind('/').unwrap()];
+            for import in imports(file.text()) {
+                let path = match import.strip_prefix("./") {
+                    Some(beside) => format!("{directory}{beside}"),
+                    None => import,
+                };
                 if !named.contains(&path) {
                     named.push(path);
                 }
             }
         }
     }
+    assert!(named.iter().any(|path| path == "/js/index.js"), "{named:?}");
+}
+
+/// The modules that a script imports or passes on, each on a line of its own that ends with the name.
+fn imports(script: &str) -> Vec<String> {
+    let lines = script.lines().map(|line| line.trim_end().trim_end_matches(';'));
+    let from = lines.filter(|line| {
+        line.starts_with("import ") || line.starts_with("export ") || line.starts_with("} from ")
+    });
+    from.filter_map(|line| {
+        let (_, name) = line.rsplit_once("from ").or_else(|| line.split_once("import "))?;
+        let name = name.trim().trim_matches(['\'', '"']);
+        (name.starts_with(['.', '/']) && name.ends_with(".js")).then(|| name.to_owned())
+    })
+    .collect()
 }
 
 #[test]

@@ -131,7 +131,45 @@ fn config_prints_what_it_reads() {
 }
 
 #[test]
-fn people_are_told_what_to_open_and_what_is_not_kept() {
+fn a_new_key_is_two_lines_for_a_machine_and_advice_for_people() {
+    let output = run(&["key", "new", "--name", "ci"], "broken = file");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let [key, line] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+    assert!(key.starts_with("tk_") && key.len() == 35, "{key}");
+    assert!(line.starts_with("ci:") && line.len() == 67, "{line}");
+    let advice = String::from_utf8(output.stderr).unwrap();
+    assert!(advice.contains("keys = [") && !advice.contains(key), "{advice}");
+
+    let file = format!("[api]\nkeys = [\"{line}\"]\n");
+    let server = support::Server::start_with(&["--listen", "127.0.0.1:0"], &file);
+    let bearer = format!("Bearer {key}");
+    let answer = server.ask("GET", "/api/v1/counts", &[("authorization", &bearer)]);
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_used_is_one_sentence() {
+    let sentence = refusal(&["--listen", "127.0.0.1:0", "--data", "throng.toml"], &[], "");
+    assert!(sentence.starts_with("throng: "), "{sentence}");
+}
+
+#[test]
+fn variables_of_kubernetes_do_not_stop_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = throng(directory.path());
+    command.args(["--listen", "127.0.0.1:0", "--workers", "1", "--log-format", "json"]);
+    command.envs([
+        ("THRONG_SERVICE_HOST", "10.0.0.1"),
+        ("THRONG_PORT", "tcp://10.0.0.1:3000"),
+        ("THRONG_PORT_3000_TCP_ADDR", "10.0.0.1"),
+    ]);
+    let server = support::Server::spawn(command, directory);
+    assert_eq!(server.get("/healthz").status, 200);
+}
+
+#[test]
+fn people_are_told_what_to_open_and_the_data_directory_is_made() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = throng(directory.path());
     command.args(["--listen", "127.0.0.1:0", "--data", "somewhere"]);
@@ -148,6 +186,6 @@ fn people_are_told_what_to_open_and_what_is_not_kept() {
     let mut log = String::new();
     child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
     assert!(connected.is_ok() && hint.is_some(), "{log}");
-    assert!(log.contains("keeps nothing on disk yet"), "{log}");
-    assert!(!directory.path().join("somewhere").exists());
+    assert!(!log.contains("WARN"), "{log}");
+    assert!(directory.path().join("somewhere").is_dir());
 }

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::ConfigError;
 use super::address::Address;
+use super::api_keys::{ApiKeys, KeysFile};
 use super::raw::{Kind, Mounted, RawConfig, RawEndpoint, RawListener};
+use super::rooms::{RoomRule, check_rules};
 use super::units::{Choice, Size};
-use super::words::{Gather, LogFormat, LogLevel, RoomName, Slow, Sources, Storage};
+use super::words::{Gather, LogFormat, LogLevel, RoomName, Slow, Sources, Storage, Sync};
 
 /// The effective configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,13 +19,24 @@ pub(crate) struct Config {
     pub(crate) heartbeat: Duration,
     pub(crate) shutdown_grace: Duration,
     pub(crate) data: Storage,
+    pub(crate) sync: Sync,
+    pub(crate) resume_window: Duration,
+    /// As configured; [`Config::keys`] has those of the file, too.
+    pub(crate) api_keys: ApiKeys,
+    pub(crate) api_keys_file: KeysFile,
+    /// All keys, each name once.
+    pub(crate) keys: ApiKeys,
     pub(crate) limits: Limits,
     pub(crate) log_level: LogLevel,
     pub(crate) log_format: LogFormat,
     /// The settings of each kind, indexed by [`Kind`].
     pub(crate) kinds: [EndpointOptions; 3],
+    /// The first one that matches the name of a room counts.
+    pub(crate) rooms: Vec<RoomRule>,
     /// At least one.
     pub(crate) listeners: Vec<Listener>,
+    /// Variables that were ignored because they come from Kubernetes.
+    pub(crate) foreign: Vec<String>,
 }
 
 /// A number that may have been found out from the machine.
@@ -42,6 +55,8 @@ pub(crate) struct Limits {
     /// 0: no limit.
     pub(crate) max_connections_per_ip: usize,
     pub(crate) max_http_connections: Count,
+    pub(crate) max_rooms: usize,
+    pub(crate) memory_history: Size,
     pub(crate) handshake_timeout: Duration,
     pub(crate) header_size: Size,
     pub(crate) header_count: usize,
@@ -56,6 +71,10 @@ pub(crate) struct Listener {
     pub(crate) pages: bool,
     /// Whether `/metrics`, `/healthz` and `/readyz` are served.
     pub(crate) ops: bool,
+    /// Whether `/api/v1` is served.
+    pub(crate) api: bool,
+    /// Whether `/sse` and `/send` are served.
+    pub(crate) sse: bool,
     /// By path, in order of the paths.
     pub(crate) endpoints: Vec<Endpoint>,
 }
@@ -127,6 +146,8 @@ impl Config {
             checked.push(Listener::check(listener, &kinds)?);
         }
 
+        let (api_keys, api_keys_file) = (set(raw.api_keys), set(raw.api_keys_file));
+        let keys = api_keys.joined_with(api_keys_file.load()?)?;
         let limits = raw.limits;
         let http = Count::of(limits.max_http_connections, (machine.files / 8).clamp(4, 8192));
         let files_left = machine.files.saturating_sub(http.value + SPARE_FILES);
@@ -136,10 +157,17 @@ impl Config {
             heartbeat: set(raw.heartbeat),
             shutdown_grace: set(raw.shutdown_grace),
             data: set(raw.data),
+            sync: set(raw.sync),
+            resume_window: set(raw.resume_window),
+            api_keys,
+            api_keys_file,
+            keys,
             limits: Limits {
                 max_connections: Count::of(limits.max_connections, files_left.max(1)),
                 max_connections_per_ip: set(limits.max_connections_per_ip),
                 max_http_connections: http,
+                max_rooms: set(limits.max_rooms),
+                memory_history: set(limits.memory_history),
                 handshake_timeout: set(limits.handshake_timeout),
                 header_size: set(limits.header_size),
                 header_count: set(limits.header_count),
@@ -148,7 +176,9 @@ impl Config {
             log_level: set(raw.log_level),
             log_format: set(raw.log_format),
             kinds,
+            rooms: check_rules(raw.rooms)?,
             listeners: checked,
+            foreign: raw.foreign,
         })
     }
 }
@@ -208,7 +238,9 @@ impl Listener {
             .into_iter()
             .map(|(path, (kind, options))| Endpoint { path, kind, options })
             .collect();
-        Ok(Self { address: raw.address, pages: raw.pages.unwrap_or(true), ops, endpoints })
+        let (address, pages) = (raw.address, raw.pages.unwrap_or(true));
+        let (api, sse) = (raw.api.unwrap_or(true), raw.sse.unwrap_or(true));
+        Ok(Self { address, pages, ops, api, sse, endpoints })
     }
 }
 

@@ -1,17 +1,21 @@
 //! The layer of `throng.toml`: TOML with the place of everything, so that errors can name the line.
 
+use std::path::Path;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
 use super::address::Address;
-use super::keys::{self, Setting};
+use super::keys::Setting;
+use super::near::suggestion;
 use super::print::sections;
-use super::raw::{Mounted, Place, RawConfig, RawListener, RawMount, wrong};
+use super::raw::{Place, RawConfig, RawListener, RawMount, wrong};
+use super::rooms::RawRoom;
 use super::units::{Unit, Value};
 
 /// A file being read.
-struct File<'a> {
+pub(super) struct File<'a> {
     name: &'a str,
     text: &'a str,
 }
@@ -28,6 +32,7 @@ impl RawConfig {
         for (key, value) in root.get_ref() {
             match key.get_ref().as_ref() {
                 "listener" => self.listeners = Some(file.listeners(value)?),
+                "room" => self.rooms = file.rooms(value)?,
                 section if sections().any(|known| known == section) => {
                     let DeValue::Table(table) = value.get_ref() else {
                         let sentence =
@@ -55,8 +60,8 @@ impl RawConfig {
             let known = Setting::all()
                 .map(|setting| setting.path())
                 .chain(sections().map(str::to_owned))
-                .chain(["listener".to_owned()]);
-            let hint = keys::suggestion(path, known);
+                .chain(["listener", "room"].map(str::to_owned));
+            let hint = suggestion(path, known);
             let sentence = format!("{}: there is no key {path:?}{hint}", file.place(key));
             return Err(ConfigError::new(sentence));
         };
@@ -65,6 +70,53 @@ impl RawConfig {
 }
 
 impl File<'_> {
+    fn rooms(&self, value: &Spanned<DeValue<'_>>) -> Result<Vec<RawRoom>, ConfigError> {
+        let must_be = || {
+            let place = self.place(value);
+            ConfigError::new(format!("{place}: room must be a list of tables: [[room]]"))
+        };
+        let DeValue::Array(list) = value.get_ref() else { return Err(must_be()) };
+        let tables = list.iter().map(|item| match item.get_ref() {
+            DeValue::Table(table) => self.room(item, table),
+            _ => Err(must_be()),
+        });
+        tables.collect()
+    }
+
+    fn room(
+        &self,
+        item: &Spanned<DeValue<'_>>,
+        table: &DeTable<'_>,
+    ) -> Result<RawRoom, ConfigError> {
+        let Some((key, pattern)) = table.iter().find(|(key, _)| key.get_ref().as_ref() == "match")
+        else {
+            let sentence = format!("{}: a room needs a match such as \"chat:*\"", self.place(item));
+            return Err(ConfigError::new(sentence));
+        };
+        let mut room = RawRoom::new(self.place(key), &self.value(pattern))?;
+        for (key, value) in table {
+            match (key.get_ref().as_ref(), value.get_ref()) {
+                ("match", _) => {}
+                ("types", DeValue::Table(types)) => {
+                    for (name, value) in types {
+                        let table = match value.get_ref() {
+                            DeValue::Table(table) => Some(table),
+                            _ => None,
+                        };
+                        room.set_type(self, name, table)?;
+                    }
+                }
+                ("types", _) => {
+                    let place = self.place(key);
+                    let sentence = format!("{place}: types must be tables: [room.types.NAME]");
+                    return Err(ConfigError::new(sentence));
+                }
+                (name, _) => room.set(&self.place(key), name, &self.value(value))?,
+            }
+        }
+        Ok(room)
+    }
+
     fn listeners(&self, value: &Spanned<DeValue<'_>>) -> Result<Vec<RawListener>, ConfigError> {
         let must_be = || {
             let place = self.place(value);
@@ -126,18 +178,25 @@ impl File<'_> {
             mount.set(&place, "kind", &self.value(value))?;
             return Ok(mount);
         };
-        for (key, value) in table {
-            // `kind = "off"` beside other keys, in whatever order, is a contradiction.
-            if matches!(mount.what, Mounted::Off) {
-                break;
-            }
+        // The kind first, whatever the order: beside `kind = "off"` other keys have no effect, and the
+        // sentence that says so needs to know it.
+        let is_kind = |key: &str| key == "kind";
+        let kind = table.iter().filter(|(key, _)| is_kind(key.get_ref()));
+        let others = table.iter().filter(|(key, _)| !is_kind(key.get_ref()));
+        for (key, value) in kind.chain(others) {
             mount.set(&self.place(key), key.get_ref(), &self.value(value))?;
         }
         Ok(mount)
     }
 
-    fn place<T>(&self, spanned: &Spanned<T>) -> Place {
+    /// Where something stands.
+    pub(super) fn place<T>(&self, spanned: &Spanned<T>) -> Place {
         Place::File(self.name.to_owned(), self.line(spanned.span().start))
+    }
+
+    /// The directory in which relative paths start.
+    pub(super) fn directory(&self) -> &Path {
+        Path::new(self.name).parent().unwrap_or(Path::new(""))
     }
 
     /// The line of a byte offset, counted from 1.

@@ -3,9 +3,12 @@
 //! The file, the `THRONG_…` variables, the flags, `throng config` and the manual all come from here.
 //! Listeners are not in it: they are a list, see [`super::raw::RawListener`].
 
+mod endpoints;
+
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+pub(crate) use self::endpoints::ENDPOINT_KEYS;
 use super::checked::{Config, EndpointOptions};
 use super::raw::{Kind, RawConfig, RawEndpoint};
 use super::units::{self, Expected, Unit, Value};
@@ -132,6 +135,11 @@ impl Setting {
         }
     }
 
+    /// Whether its value must not be repeated in an error: somebody may have put a secret there.
+    pub(crate) fn is_secret(&self) -> bool {
+        matches!(self, Self::Server(key) if key.name == "api.keys")
+    }
+
     /// What `auto` came to on this machine, for settings that can be `auto`.
     pub(crate) fn resolved(&self, config: &Config) -> Option<usize> {
         match self {
@@ -186,16 +194,38 @@ pub(crate) static KEYS: &[Key] = &[
         name: "data",
         default: "memory",
         doc: "Where to keep what must survive the process: \"memory\" for nowhere, or a directory.",
-        danger: "This version keeps nothing on disk yet: a directory is accepted and left untouched.",
+        danger: "In memory, every room's past is gone with the process. A directory belongs to one \
+                 process at a time, and must not be on a network file system.",
         set: |raw, v| into(&mut raw.data, Unit::read(v)),
         get: |config| config.data.write(),
         resolved: None,
     },
     Key {
+        name: "sync",
+        default: "full",
+        doc: "When a message in the data directory counts as kept: full, when the disk has it, or \
+              normal, when the system has it.",
+        danger: "With normal, acknowledged messages can be lost when the machine (not only the process) \
+                 goes down.",
+        set: |raw, v| into(&mut raw.sync, Unit::read(v)),
+        get: |config| config.sync.write(),
+        resolved: None,
+    },
+    Key {
+        name: "resume_window",
+        default: "120s",
+        doc: "How long after its connection was lost a session can be resumed with its token: same \
+              user, and repeated messages are recognised.",
+        danger: "Sessions are kept in memory for this long.",
+        set: |raw, v| into(&mut raw.resume_window, units::duration(v, WINDOWS)),
+        get: |config| config.resume_window.write(),
+        resolved: None,
+    },
+    Key {
         name: "limits.max_connections",
         default: "auto",
-        doc: "WebSockets open at once: a number, or auto for what the limit on open files allows. One \
-              more is refused with 429.",
+        doc: "WebSockets open at once, and as many streams of events: a number, or auto for what the limit \
+              on open files allows. One more is refused with 429.",
         danger: "Each connection needs a file descriptor (ulimit -n).",
         set: |raw, v| into(&mut raw.limits.max_connections, units::choice(v, COUNTS)),
         get: |config| config.limits.max_connections.choice.write(),
@@ -204,8 +234,8 @@ pub(crate) static KEYS: &[Key] = &[
     Key {
         name: "limits.max_connections_per_ip",
         default: "0",
-        doc: "WebSockets, and HTTP connections, open at once from one IP address; 0 for no limit. One \
-              more is refused with 429.",
+        doc: "WebSockets, and HTTP connections and streams of events together, open at once from one IP \
+              address; 0 for no limit. One more is refused with 429.",
         danger: "Behind a proxy, a company's or a mobile network's gateway, many people share one address.",
         set: |raw, v| {
             into(&mut raw.limits.max_connections_per_ip, units::number(v, COUNTS_OR_NONE))
@@ -216,18 +246,40 @@ pub(crate) static KEYS: &[Key] = &[
     Key {
         name: "limits.max_http_connections",
         default: "auto",
-        doc: "TCP connections open at once that are not WebSockets (yet): a number, or auto for an \
-              eighth of the limit on open files, at most 8192. One more is refused with 429.",
+        doc: "TCP connections open at once that are neither WebSockets (yet) nor streams of events: a \
+              number, or auto for an eighth of the limit on open files, at most 8192. One more is refused \
+              with 429.",
         danger: "Each one costs some 10 KiB while it lives; a flood of slow handshakes fills this first.",
         set: |raw, v| into(&mut raw.limits.max_http_connections, units::choice(v, COUNTS)),
         get: |config| config.limits.max_http_connections.choice.write(),
         resolved: Some(|config| config.limits.max_http_connections.value),
     },
     Key {
+        name: "limits.max_rooms",
+        default: "128",
+        doc: "The most rooms that one connection may be in. One more is refused with too_many_rooms.",
+        danger: "Each costs some 200 bytes for each connection.",
+        set: |raw, v| into(&mut raw.limits.max_rooms, units::number(v, 1..=1000)),
+        get: |config| config.limits.max_rooms.write(),
+        resolved: None,
+    },
+    Key {
+        name: "limits.memory_history",
+        default: "64MiB",
+        doc: "Memory for the past of rooms that nobody is in and that are not on the disk. When it is used \
+              up, the past of the rooms that were left longest ago goes first.",
+        danger: "A room whose past has gone starts a new epoch: clients that come back to it are told \
+                 recovered = false.",
+        set: |raw, v| into(&mut raw.limits.memory_history, units::size(v, 0..=1 << 40)),
+        get: |config| config.limits.memory_history.write(),
+        resolved: None,
+    },
+    Key {
         name: "limits.handshake_timeout",
         default: "10s",
-        doc: "How long a TCP connection may take to send the head of a request, to take a response, or \
-              to be idle between requests, before it is cut.",
+        doc: "How long a TCP connection may take to send the head of a request, and as long again for \
+              its body, to take the next 16 KiB of a response, or to be idle between requests, before \
+              it is cut. A stream of events may be silent for ever.",
         danger: "Long times help attackers that send a byte now and then (slowloris).",
         set: |raw, v| into(&mut raw.limits.handshake_timeout, units::duration(v, HANDSHAKES)),
         get: |config| config.limits.handshake_timeout.write(),
@@ -263,6 +315,26 @@ pub(crate) static KEYS: &[Key] = &[
         resolved: None,
     },
     Key {
+        name: "api.keys",
+        default: "",
+        doc: "Who may use the HTTP API: a list of \"NAME:HASH\" as `throng key new` prints them. Without \
+              any, every request to the API is answered 401.",
+        danger: "Each key may do everything: read, write and disconnect in all rooms.",
+        set: |raw, v| into(&mut raw.api_keys, Unit::read(v)),
+        get: |config| config.api_keys.write(),
+        resolved: None,
+    },
+    Key {
+        name: "api.keys_file",
+        default: "",
+        doc: "A file with more of them, one NAME:HASH on each line; # starts a comment. Empty: none. A \
+              relative path starts where the process does.",
+        danger: "Whoever can write to it can give themselves a key. It is read once, at the start.",
+        set: |raw, v| into(&mut raw.api_keys_file, Unit::read(v)),
+        get: |config| config.api_keys_file.write(),
+        resolved: None,
+    },
+    Key {
         name: "log.level",
         default: "info",
         doc: "What is logged: off, error, warn, info, debug or trace, or directives by module such as \
@@ -283,170 +355,6 @@ pub(crate) static KEYS: &[Key] = &[
     },
 ];
 
-/// Every setting of an endpoint.
-pub(crate) static ENDPOINT_KEYS: &[EndpointKey] = &[
-    EndpointKey {
-        name: "room",
-        defaults: [Some("lobby"), Some("lobby"), None],
-        doc: "The room of clients whose path names none.",
-        danger: "",
-        set: |raw, v| into(&mut raw.room, Unit::read(v)),
-        get: |options| options.room.as_ref().map_or_else(String::new, Unit::write),
-    },
-    EndpointKey {
-        name: "max_message",
-        defaults: [Some("64KiB"), Some("1MiB"), Some("16MiB")],
-        doc: "The largest message a client may send, in bytes, after decompression. A larger one closes \
-              the connection with 1009.",
-        danger: "Memory that one client can make the server hold, for every connection it opens.",
-        set: |raw, v| into(&mut raw.max_message, units::size(v, 1..=1 << 30)),
-        get: |options| options.max_message.write(),
-    },
-    EndpointKey {
-        name: "origins",
-        defaults: [Some("same-origin"), Some("any"), Some("any")],
-        doc: "Which web pages may connect: \"any\", \"same-origin\", or a list of origins. Others are \
-              refused with 403. Clients that send no Origin are no browsers and are not affected. Rooms \
-              act for a person, so other sites must not borrow their browser; relay and echo know \
-              nobody, and serve pages opened from a file or another port.",
-        danger: "With \"any\", every page a visitor opens can talk to this server in the visitor's network.",
-        set: |raw, v| into(&mut raw.origins, Unit::read(v)),
-        get: |options| options.origins.write(),
-    },
-    EndpointKey {
-        name: "flush",
-        defaults: [Some("auto"), Some("0s"), Some("0s")],
-        doc: "How long messages may be held to be written together, up to 50ms. auto: the first after a \
-              pause at once, the following ones a few ms apart as the worker gets busy; 0s: never held.",
-        danger: "Adds up to this much latency; saves most of the CPU of a busy room.",
-        set: |raw, v| into(&mut raw.flush, Unit::read(v)),
-        get: |options| options.flush.write(),
-    },
-    EndpointKey {
-        name: "outbox",
-        defaults: [Some("1MiB"); 3],
-        doc: "How many bytes may wait for one slow reader.",
-        danger: "Memory times the number of slow readers; too little disconnects readers on slow networks.",
-        set: |raw, v| into(&mut raw.outbox, units::size(v, 1024..=1 << 30)),
-        get: |options| options.outbox.write(),
-    },
-    EndpointKey {
-        name: "slow",
-        defaults: [Some("disconnect"); 3],
-        doc: "What happens to a reader whose outbox is full: disconnect (close code 4508, it can come \
-              back), or drop (it misses messages).",
-        danger: "With drop, clients see holes.",
-        set: |raw, v| into(&mut raw.slow, Unit::read(v)),
-        get: |options| options.slow.write(),
-    },
-    EndpointKey {
-        name: "deflate",
-        defaults: [Some("true"), Some("false"), Some("true")],
-        doc: "Whether messages may be compressed (permessage-deflate, RFC 7692) for clients that offer it.",
-        danger: "CPU time. Never compress secrets together with what an attacker chooses (CRIME, BREACH).",
-        set: |raw, v| into(&mut raw.deflate, Unit::read(v)),
-        get: |options| options.deflate.write(),
-    },
-    EndpointKey {
-        name: "deflate_threshold",
-        defaults: [Some("1KiB"); 3],
-        doc: "Messages smaller than this many bytes are sent uncompressed.",
-        danger: "Below some hundred bytes compression costs more than it saves.",
-        set: |raw, v| into(&mut raw.deflate_threshold, units::size(v, 0..=1 << 30)),
-        get: |options| options.deflate_threshold.write(),
-    },
-    EndpointKey {
-        name: "deflate_level",
-        defaults: [Some("4"); 3],
-        doc: "Effort of compression, 1 (fast) to 9 (small).",
-        danger: "From 6 on, CPU time doubles for a few per cent.",
-        set: |raw, v| into(&mut raw.deflate_level, units::number(v, 1..=9)),
-        get: |options| options.deflate_level.write(),
-    },
-    EndpointKey {
-        name: "deflate_mem_level",
-        defaults: [Some("8"); 3],
-        doc: "Memory of a compressor, 1 to 9: about 128 KiB to 384 KiB, one per worker.",
-        danger: "With takeover it is one per connection.",
-        set: |raw, v| into(&mut raw.deflate_mem_level, units::number(v, 1..=9)),
-        get: |options| options.deflate_mem_level.write(),
-    },
-    EndpointKey {
-        name: "deflate_server_no_context_takeover",
-        defaults: [Some("true"); 3],
-        doc: "Whether every message of ours is compressed by itself, so that one compressed copy serves \
-              all receivers.",
-        danger: "With false, each connection keeps a compressor of some 300 KiB for its own answers, and \
-                 messages of rooms go to it uncompressed.",
-        set: |raw, v| into(&mut raw.deflate_server_no_context_takeover, Unit::read(v)),
-        get: |options| options.deflate_server_no_context_takeover.write(),
-    },
-    EndpointKey {
-        name: "deflate_client_no_context_takeover",
-        defaults: [Some("true"); 3],
-        doc: "Whether clients are asked to compress every message by itself.",
-        danger: "With false, each connection may keep a window of at most 32 KiB.",
-        set: |raw, v| into(&mut raw.deflate_client_no_context_takeover, Unit::read(v)),
-        get: |options| options.deflate_client_no_context_takeover.write(),
-    },
-    EndpointKey {
-        name: "deflate_server_max_window_bits",
-        defaults: [Some("15"); 3],
-        doc: "The largest window of our compressor: 9 (512 bytes) to 15 (32 KiB).",
-        danger: "Below 15, messages of rooms go uncompressed: one compressed copy serves all receivers.",
-        set: |raw, v| into(&mut raw.deflate_server_max_window_bits, units::number(v, 9..=15)),
-        get: |options| options.deflate_server_max_window_bits.write(),
-    },
-    EndpointKey {
-        name: "deflate_client_max_window_bits",
-        defaults: [Some("15"); 3],
-        doc: "The largest window that clients are asked to use: 9 (512 bytes) to 15 (32 KiB).",
-        danger: "With less than 15, clients that cannot limit their window get no compression.",
-        set: |raw, v| into(&mut raw.deflate_client_max_window_bits, units::number(v, 9..=15)),
-        get: |options| options.deflate_client_max_window_bits.write(),
-    },
-];
-
-/// `; did you mean "workers"?`, or nothing when no known name is near.
-pub(crate) fn suggestion(name: &str, known: impl Iterator<Item = String>) -> String {
-    let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
-    let near = known
-        .map(|candidate| {
-            // `max_conections` at the top level is near `limits.max_connections`.
-            let whole = distance(name, &candidate);
-            let tail = distance(&last(name), &last(&candidate)) + 1;
-            (whole.min(tail), candidate)
-        })
-        .min_by_key(|(distance, _)| *distance);
-    match near {
-        Some((distance, candidate)) if distance <= 1 + name.len() / 4 => {
-            format!("; did you mean {candidate}?")
-        }
-        _ => String::new(),
-    }
-}
-
-/// How many letters have to be inserted, removed, replaced or swapped with their neighbour.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().collect());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for (i, row) in rows.iter_mut().enumerate() {
-        row[0] = i;
-    }
-    rows[0] = (0..=b.len()).collect();
-    for i in 1..=a.len() {
-        for j in 1..=b.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            rows[i][j] = best;
-        }
-    }
-    rows[a.len()][b.len()]
-}
-
 fn into<T>(slot: &mut Option<T>, read: Result<T, Expected>) -> Result<(), Expected> {
     *slot = Some(read?);
     Ok(())
@@ -455,6 +363,7 @@ fn into<T>(slot: &mut Option<T>, read: Result<T, Expected>) -> Result<(), Expect
 const BEATS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
 const GRACES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 const HANDSHAKES: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(600);
+const WINDOWS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 const COUNTS: RangeInclusive<usize> = 1..=100_000_000;
 const COUNTS_OR_NONE: RangeInclusive<usize> = 0..=100_000_000;
 const HEADERS: RangeInclusive<usize> = 1024..=1 << 20;
@@ -473,28 +382,6 @@ mod tests {
             let danger = setting.danger();
             assert!(danger.is_empty() || danger.ends_with('.'), "{}", setting.path());
             assert_eq!(Setting::find(&setting.path()).map(|s| s.path()), Some(setting.path()));
-        }
-    }
-
-    #[test]
-    fn near_names_are_suggested_and_far_ones_are_not() {
-        let known = || Setting::all().map(|setting| setting.path());
-        assert_eq!(suggestion("wokers", known()), "; did you mean workers?");
-        assert_eq!(suggestion("max_conections", known()), "; did you mean limits.max_connections?");
-        assert_eq!(suggestion("rooms.flsuh", known()), "; did you mean rooms.flush?");
-        assert_eq!(suggestion("colour", known()), "");
-    }
-
-    #[test]
-    fn distance_counts_edits() {
-        for (a, b, expected) in [
-            ("", "", 0),
-            ("a", "", 1),
-            ("flush", "flsuh", 1),
-            ("relay", "delay", 1),
-            ("ab", "ba", 1),
-        ] {
-            assert_eq!(distance(a, b), expected, "{a} {b}");
         }
     }
 }

@@ -4,11 +4,14 @@
 //! `throng config`, are made from. Every error is one sentence that names the place and what would be right.
 
 mod address;
+mod api_keys;
 mod checked;
 mod file;
 mod keys;
+mod near;
 mod print;
 mod raw;
+mod rooms;
 mod units;
 mod words;
 
@@ -16,10 +19,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::address::Address;
+pub(crate) use self::api_keys::{ApiKey, ApiKeys, is_name as is_key_name};
 pub(crate) use self::checked::{Config, Endpoint, EndpointOptions, Limits, Listener, Machine};
 pub(crate) use self::print::print;
 pub(crate) use self::raw::{Kind, ListenFlag};
-pub(crate) use self::words::{Gather, LogFormat, LogLevel, Slow, Sources, Storage};
+pub(crate) use self::rooms::{Presence, RoomRule};
+pub(crate) use self::words::{Gather, LogFormat, LogLevel, Slow, Sources, Storage, Sync};
 
 use self::keys::{CONFIG_VARIABLE, Setting};
 use self::raw::{Place, RawConfig};
@@ -71,7 +76,7 @@ impl Config {
         Self::build(text.as_deref().map(|text| (name.as_str(), text)), variables, flags, machine)
     }
 
-    /// As [`Config::load`], without the disk: the file is a name and a text.
+    /// As [`Config::load`], with a file that has been read: a name and a text.
     fn build(
         file: Option<(&str, &str)>,
         variables: &[(String, String)],
@@ -85,7 +90,7 @@ impl Config {
         raw.apply_variables(variables)?;
         for (flag, path, text) in &flags.settings {
             let Some(setting) = Setting::find(path) else {
-                let hint = keys::suggestion(path, Setting::all().map(|setting| setting.path()));
+                let hint = near::suggestion(path, Setting::all().map(|setting| setting.path()));
                 return Err(ConfigError::new(format!("{flag}: there is no key {path:?}{hint}")));
             };
             raw.set(&Place::Flag(flag.clone()), &setting, &Value::text(text))?;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::checked::{Config, DEFAULT_ENDPOINTS, Endpoint, Listener};
 use super::keys::{ENDPOINT_KEYS, Setting};
+use super::rooms;
 use super::units::{Unit as _, quoted};
 
 /// The configuration as TOML that loads to the same configuration, every key explained.
@@ -31,6 +32,7 @@ pub(crate) fn print(config: &Config) -> String {
             _ => out.push('\n'),
         }
     }
+    rooms::print(&mut out, &config.rooms);
     out.push_str(LISTENERS);
     for listener in &config.listeners {
         print_listener(&mut out, listener, config);
@@ -43,6 +45,8 @@ fn print_listener(out: &mut String, listener: &Listener, config: &Config) {
     let _ = writeln!(out, "address = {}", listener.address.write());
     let _ = writeln!(out, "pages = {}", listener.pages);
     let _ = writeln!(out, "ops = {}", listener.ops);
+    let _ = writeln!(out, "api = {}", listener.api);
+    let _ = writeln!(out, "sse = {}", listener.sse);
     let _ = writeln!(out, "[listener.endpoints]");
     for (path, _) in DEFAULT_ENDPOINTS {
         if !listener.endpoints.iter().any(|endpoint| endpoint.path == path) {
@@ -72,7 +76,7 @@ fn endpoint_value(endpoint: &Endpoint, config: &Config) -> String {
 }
 
 /// Wraps a text into comment lines.
-fn comment(out: &mut String, text: &str) {
+pub(crate) fn comment(out: &mut String, text: &str) {
     const WIDTH: usize = 96;
     let mut column = 0;
     for word in text.split_whitespace() {
@@ -89,6 +93,7 @@ fn comment(out: &mut String, text: &str) {
 
 fn section_doc(section: &str) -> &'static str {
     match section {
+        "api" => "# The HTTP API, /api/v1.\n",
         "limits" => "# What clients may take before they are refused.\n",
         "log" => "# The log, on stderr.\n",
         "rooms" => {
@@ -121,6 +126,9 @@ const LISTENERS: &str = "
 # pages: whether the pages (chat) are served. Default: true.
 # ops: whether /metrics, /healthz and /readyz are served. Default: true.
 #   Danger: the numbers in /metrics are for everyone who can reach the listener.
+# api: whether the HTTP API (/api/v1) is served. Default: true.
+#   Danger: keys travel in the clear without TLS; better only where your own servers are.
+# sse: whether the rooms are served as events (/sse) and messages taken by HTTP (/send). Default: true.
 # endpoints: what a WebSocket upgrade finds at a path: \"rooms\", \"relay\", \"echo\", or a table such as
 #   { kind = \"relay\", max_message = \"2MiB\" } with the keys of the sections above. Rooms and relays are also
 #   at PATH/{room}, but for those at /. The table adds to the default one and overrides it;

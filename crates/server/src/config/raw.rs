@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use super::ConfigError;
 use super::address::Address;
+use super::api_keys::{ApiKeys, KeysFile};
 use super::keys::{self, Setting};
+use super::near::suggestion;
+use super::rooms::RawRoom;
 use super::units::{Choice, Size, Unit, Value};
-use super::words::{Gather, LogFormat, LogLevel, RoomName, Slow, Sources, Storage};
+use super::words::{Gather, LogFormat, LogLevel, RoomName, Slow, Sources, Storage, Sync};
 
 /// Everything that can be written; `None` where no layer has said anything yet.
 #[derive(Clone, Debug, Default)]
@@ -20,12 +23,20 @@ pub(crate) struct RawConfig {
     pub(crate) heartbeat: Option<Duration>,
     pub(crate) shutdown_grace: Option<Duration>,
     pub(crate) data: Option<Storage>,
+    pub(crate) sync: Option<Sync>,
+    pub(crate) resume_window: Option<Duration>,
+    pub(crate) api_keys: Option<ApiKeys>,
+    pub(crate) api_keys_file: Option<KeysFile>,
     pub(crate) limits: RawLimits,
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) log_format: Option<LogFormat>,
     /// The settings of each kind, indexed by [`Kind`].
     pub(crate) kinds: [RawEndpoint; 3],
+    /// In the order written.
+    pub(crate) rooms: Vec<RawRoom>,
     pub(crate) listeners: Option<Vec<RawListener>>,
+    /// Variables that look like settings of ours, but come from Kubernetes.
+    pub(crate) foreign: Vec<String>,
 }
 
 /// `[limits]`.
@@ -34,6 +45,8 @@ pub(crate) struct RawLimits {
     pub(crate) max_connections: Option<Choice>,
     pub(crate) max_connections_per_ip: Option<usize>,
     pub(crate) max_http_connections: Option<Choice>,
+    pub(crate) max_rooms: Option<usize>,
+    pub(crate) memory_history: Option<Size>,
     pub(crate) handshake_timeout: Option<Duration>,
     pub(crate) header_size: Option<Size>,
     pub(crate) header_count: Option<usize>,
@@ -77,6 +90,8 @@ pub(crate) struct RawListener {
     pub(crate) address: Address,
     pub(crate) pages: Option<bool>,
     pub(crate) ops: Option<bool>,
+    pub(crate) api: Option<bool>,
+    pub(crate) sse: Option<bool>,
     /// Changes to the default table, in the order written.
     pub(crate) mounts: Vec<RawMount>,
 }
@@ -148,7 +163,10 @@ impl RawConfig {
             Place::Variable(_) | Place::Flag(_) => place.to_string(),
             _ => format!("{place}: {}", setting.path()),
         };
-        setting.set(self, value).map_err(|expected| wrong(&described, &expected, value))
+        setting.set(self, value).map_err(|expected| match setting.is_secret() {
+            true => ConfigError::new(format!("{described} must be {expected}")),
+            false => wrong(&described, &expected, value),
+        })
     }
 
     /// The layer of `THRONG_…` variables. Others are not looked at.
@@ -169,10 +187,17 @@ impl RawConfig {
                 continue;
             }
             let Some(setting) = Setting::all().find(|setting| setting.variable() == *name) else {
+                if is_of_kubernetes(name, text) {
+                    self.foreign.push(name.clone());
+                    continue;
+                }
                 let known = Setting::all()
                     .map(|setting| setting.variable())
                     .chain([keys::CONFIG_VARIABLE.to_owned(), keys::LISTEN_VARIABLE.to_owned()]);
-                let hint = keys::suggestion(name, known);
+                let hint = match name.as_str() {
+                    "THRONG_PORT" => "; for the port there is THRONG_LISTEN".to_owned(),
+                    _ => suggestion(name, known),
+                };
                 return Err(ConfigError::new(format!("{name} is not a setting of throng{hint}")));
             };
             self.set(&place, &setting, &Value::text(text))?;
@@ -233,10 +258,11 @@ impl RawListener {
 
     /// A listener with the default table.
     pub(crate) fn at(place: Place, address: Address) -> Self {
-        Self { place, address, pages: None, ops: None, mounts: Vec::new() }
+        let (pages, ops, api, sse) = (None, None, None, None);
+        Self { place, address, pages, ops, api, sse, mounts: Vec::new() }
     }
 
-    /// Reads `ADDRESS [PATH=KIND…] [pages=off] [ops=off]`, as in `--listen` and `THRONG_LISTEN`.
+    /// Reads `ADDRESS [PATH=KIND…] [pages=off] [ops=off] [api=off] [sse=off]`, as in `--listen` and `THRONG_LISTEN`.
     fn parse(place: &Place, spec: &str) -> Result<Self, ConfigError> {
         let mut words = spec.split_whitespace();
         let address = Value::text(words.next().unwrap_or_default());
@@ -254,7 +280,7 @@ impl RawListener {
         Ok(listener)
     }
 
-    /// Sets `pages` or `ops`.
+    /// Sets `pages`, `ops`, `api` or `sse`.
     pub(crate) fn set(
         &mut self,
         place: &Place,
@@ -264,9 +290,12 @@ impl RawListener {
         let slot = match name {
             "pages" => &mut self.pages,
             "ops" => &mut self.ops,
+            "api" => &mut self.api,
+            "sse" => &mut self.sse,
             _ => {
-                let known = ["address", "pages", "ops", "endpoints"].map(str::to_owned);
-                let hint = keys::suggestion(name, known.into_iter());
+                let known =
+                    ["address", "pages", "ops", "api", "sse", "endpoints"].map(str::to_owned);
+                let hint = suggestion(name, known.into_iter());
                 let sentence = format!("{place}: a listener has no key {name:?}{hint}");
                 return Err(ConfigError::new(sentence));
             }
@@ -341,7 +370,7 @@ impl RawMount {
         }
         let Some(key) = keys::ENDPOINT_KEYS.iter().find(|key| key.name == name) else {
             let known = keys::ENDPOINT_KEYS.iter().map(|key| key.name).chain(["kind"]);
-            let hint = keys::suggestion(name, known.map(str::to_owned));
+            let hint = suggestion(name, known.map(str::to_owned));
             let sentence = format!("{place}: an endpoint has no key {name:?}{hint}");
             return Err(ConfigError::new(sentence));
         };
@@ -361,6 +390,24 @@ impl fmt::Display for Place {
             Self::Variable(name) | Self::Flag(name) => f.write_str(name),
         }
     }
+}
+
+/// Whether a variable is one that Kubernetes gives to every container for a Service called `throng` or
+/// `throng-…`. `THRONG_PORT` is one only with a URL: somebody may mean a port by it, and must be told.
+fn is_of_kubernetes(name: &str, text: &str) -> bool {
+    if name.ends_with("_SERVICE_HOST") || name.ends_with("_SERVICE_PORT") {
+        return true;
+    }
+    if name.contains("_SERVICE_PORT_") || (name.ends_with("_PORT") && text.contains("://")) {
+        return true;
+    }
+    // THRONG_PORT_3000_TCP, and the same with _PROTO, _PORT, _ADDR.
+    let Some((_, rest)) = name.split_once("_PORT_") else { return false };
+    let mut words = rest.split('_');
+    let port = words.next().is_some_and(|port| port.parse::<u16>().is_ok());
+    let protocol = words.next().is_some_and(|word| ["TCP", "UDP", "SCTP"].contains(&word));
+    let part = words.next().is_none_or(|word| ["PROTO", "PORT", "ADDR"].contains(&word));
+    port && protocol && part && words.next().is_none()
 }
 
 /// "`described` must be `expected`, not `value`".

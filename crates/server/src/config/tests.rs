@@ -34,14 +34,17 @@ fn file_error(file: &str) -> String {
 /// A value that differs from every default of this setting.
 fn other_value(path: &str) -> &'static str {
     match path.rsplit('.').next().unwrap_or(path) {
-        "heartbeat" | "shutdown_grace" | "handshake_timeout" => "3s",
+        "heartbeat" | "shutdown_grace" | "handshake_timeout" | "resume_window" => "3s",
+        "sync" => "normal",
+        "keys" => "ci:0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
+        "keys_file" => "/dev/null",
         "data" => "/var/lib/throng",
         "level" => "debug",
         "format" => "json",
         "header_size" => "32KiB",
         "header_count" => "64",
         "room" => "hall",
-        "max_message" | "outbox" | "deflate_threshold" => "128KiB",
+        "max_message" | "outbox" | "deflate_threshold" | "memory_history" => "128KiB",
         "origins" => "https://a.example",
         "flush" => "7ms",
         "slow" => "drop",
@@ -73,9 +76,32 @@ fn what_throng_config_prints_loads_to_the_same() {
         [relay]
         origins = ["https://a.example", "http://b.example:81"]
         flush = "5ms"
+        [[room]]
+        match = "@*"
+        presence = "off"
+        allow = false
+        [[room]]
+        match = "chat:*"
+        history = 20
+        history_bytes = "64KiB"
+        history_ttl = "1.5h"
+        grace = "3s"
+        max_members = 7
+        other_types = false
+        [room.types]
+        "a \"b\"" = {}
+        [room.types.chat.schema]
+        required = ["text"]
+        properties = { text = { type = "string", maxLength = 4_000 }, "$x" = { maximum = 1.5 } }
+        [room.types.dot.schema]
+        [[room]]
+        match = "*"
+        volatile = true
+        presence = "count"
         [[listener]]
         address = "[::1]:3001"
         pages = false
+        api = false
         endpoints = { "*" = "off", "/" = { kind = "relay", room = "x", deflate = true }, "/ws" = "rooms" }
         [[listener]]
         address = "*:0"
@@ -86,6 +112,13 @@ fn what_throng_config_prints_loads_to_the_same() {
     "#;
     let config = ok(text, &[], &[]);
     assert_eq!(ok(&print(&config), &[], &[]), config, "{}", print(&config));
+    assert_eq!(config.rooms.len(), 3);
+    let chat = &config.rooms[1];
+    assert_eq!((chat.history, chat.max_members, chat.types.len()), (20, 7, 3));
+    assert!(chat.durable && !chat.other_types);
+    let volatile = &config.rooms[2];
+    assert_eq!((volatile.history, volatile.durable, volatile.volatile), (0, false, true));
+    assert!(!config.listeners[0].api && config.listeners[0].sse && config.listeners[1].api);
     assert_eq!(config.listeners[0].endpoints.len(), 2);
     assert_eq!(config.listeners[1].endpoints.len(), 5);
     let classic = endpoint(&config.listeners[0], "/").unwrap();
@@ -120,6 +153,9 @@ fn defaults_are_as_documented() {
     assert_eq!(config.limits.max_connections.value, 20_000 - 2500 - 64);
     assert_eq!(config.limits.handshake_timeout, Duration::from_secs(10));
     assert_eq!(config.heartbeat, Duration::from_secs(25));
+    assert_eq!((config.limits.max_rooms, config.limits.memory_history), (128, Size(64 << 20)));
+    assert_eq!((config.sync, config.resume_window), (Sync::Full, Duration::from_secs(120)));
+    assert!(config.keys.is_empty() && config.rooms.is_empty());
     let [rooms, relay, echo] = &config.kinds;
     assert_eq!(
         [rooms.max_message, relay.max_message, echo.max_message],
@@ -286,6 +322,19 @@ fn a_wrong_file_gets_one_sentence_with_the_line() {
             "[[listener]]\naddress = 3000\n[[listener]]\naddress = \"localhost:3000\"\n",
             "throng.toml, line 4: localhost:3000 is listed twice",
         ),
+        (
+            "[[listener]]\naddress = 3000\n[listener.endpoints]\n\"/x\" = { kind = \"off\", slow = \"drop\" }\n",
+            "throng.toml, line 4: slow of /x has no effect, the endpoint is off",
+        ),
+        (
+            "[[listener]]\naddress = 3000\n[listener.endpoints.\"/x\"]\ndeflate = false\nkind = \"off\"\n",
+            "throng.toml, line 4: deflate of /x has no effect, the endpoint is off",
+        ),
+        (
+            "[api]\nkeys = [\"tk_abc\"]\n",
+            "throng.toml, line 2: api.keys must be a list, each item NAME:HASH as `throng key new` \
+             prints it: the hash of 64 hexadecimal digits, not the key",
+        ),
     ] {
         assert_eq!(file_error(file), sentence, "{file}");
     }
@@ -295,6 +344,132 @@ fn a_wrong_file_gets_one_sentence_with_the_line() {
         assert!(sentence.contains(": not valid TOML: "), "{sentence}");
         assert!(!sentence.contains('\n'), "{sentence}");
     }
+}
+
+#[test]
+fn a_wrong_rule_for_rooms_gets_one_sentence_with_the_line() {
+    for (rule, sentence) in [
+        ("history = 5\n", "line 1: a room needs a match such as \"chat:*\""),
+        (
+            "match = \"a room\"\n",
+            "line 2: match must be a pattern such as \"chat:*\": 1 to 128 characters of \
+             A-Z a-z 0-9 _ . : @ / - and * for any run of them, not \"a room\"",
+        ),
+        (
+            "match = \"a\"\nhistroy = 5\n",
+            "line 3: a room has no key \"histroy\"; did you mean history?",
+        ),
+        (
+            "match = \"a\"\nhistory = \"many\"\n",
+            "line 3: history must be a number from 0 to 1000000, not \"many\"",
+        ),
+        (
+            "match = \"a\"\npresence = \"none\"\n",
+            "line 3: presence must be \"full\", \"count\" or \"off\", not \"none\"",
+        ),
+        (
+            "match = \"a\"\nvolatile = true\nhistory = 5\n",
+            "line 2: a volatile room (a) has no history: take `history` or `volatile` away",
+        ),
+        (
+            "match = \"a\"\nvolatile = true\ndurable = true\n",
+            "line 2: a volatile room (a) is not kept on disk: take `durable` or `volatile` away",
+        ),
+        (
+            "match = \"a\"\nother_types = false\n",
+            "line 2: with other_types = false and no [room.types.…], nothing can be said in a; add a \
+             type, or use allow = false",
+        ),
+        (
+            "match = \"a\"\n[[room]]\nmatch = \"*\"\n[[room]]\nmatch = \"b\"\n",
+            "line 6: the room \"b\" is never reached, the first match counts and \"*\" stands before it",
+        ),
+        ("match = \"a\"\ntypes = [\"chat\"]\n", "line 3: types must be tables: [room.types.NAME]"),
+        (
+            "match = \"a\"\ntypes = { chat = true }\n",
+            "line 3: chat must be a table: [room.types.chat]",
+        ),
+        (
+            "match = \"a\"\n[room.types.chat]\nshema = {}\n",
+            "line 4: a type has no key \"shema\"; did you mean schema?",
+        ),
+        (
+            "match = \"a\"\n[room.types.chat]\nschema = \"chat.json\"\n",
+            "line 4: schema of chat must be a table such as { type = \"object\" }; for a file there is \
+             schema_file",
+        ),
+        (
+            "match = \"a\"\n[room.types.chat]\nschema_file = \"no/such.json\"\n",
+            "line 4: schema_file of chat: no/such.json cannot be read: no such file or directory",
+        ),
+        (
+            "match = \"a\"\n[room.types.chat]\nschema = { const = 1979-05-27 }\n",
+            "line 4: a schema cannot hold a date",
+        ),
+        (
+            "match = \"a\"\n[room.types.chat]\nschema = { maximum = inf }\n",
+            "line 4: a schema cannot hold a number that is not finite",
+        ),
+    ] {
+        assert_eq!(file_error(&format!("[[room]]\n{rule}")), format!("throng.toml, {sentence}"));
+    }
+    assert_eq!(
+        file_error("[room]\nmatch = \"a\"\n"),
+        "throng.toml, line 1: room must be a list of tables: [[room]]"
+    );
+    let sentence = file_error("[[room]]\nmatch = \"a\"\n[room.types.c]\nschema = { type = 5 }\n");
+    let start = "throng.toml, line 4: schema of c cannot be used: ";
+    assert!(sentence.starts_with(start) && !sentence.contains('\n'), "{sentence}");
+}
+
+#[test]
+fn schemas_may_be_files_beside_the_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("throng.toml");
+    let text = "[[room]]\nmatch = \"a\"\n[room.types.c]\nschema_file = \"c.json\"\n";
+    let load = |schema: &str| {
+        std::fs::write(directory.path().join("c.json"), schema).unwrap();
+        std::fs::write(&path, text).unwrap();
+        Config::load(&Flags { file: Some(path.clone()), ..Flags::default() }, &[], MACHINE)
+    };
+    let config = load("{\"required\": [\"text\"]}").unwrap();
+    assert!(config.rooms[0].types["c"].schema().is_some());
+    assert!(print(&config).contains("\n[room.types.c]\nschema_file = \"c.json\"\n"));
+    let sentence = load("{").unwrap_err().to_string();
+    assert!(
+        sentence.contains("line 4: schema_file of c: c.json is not valid JSON: "),
+        "{sentence}"
+    );
+    let sentence = load("{\"type\": 5}").unwrap_err().to_string();
+    assert!(sentence.contains("c.json cannot be used: "), "{sentence}");
+}
+
+#[test]
+fn variables_that_kubernetes_sets_for_a_service_are_ignored() {
+    let variables = [
+        ("THRONG_SERVICE_HOST", "10.0.0.1"),
+        ("THRONG_SERVICE_PORT", "3000"),
+        ("THRONG_SERVICE_PORT_HTTP", "3000"),
+        ("THRONG_PORT", "tcp://10.0.0.1:3000"),
+        ("THRONG_PORT_3000_TCP", "tcp://10.0.0.1:3000"),
+        ("THRONG_PORT_3000_TCP_PROTO", "tcp"),
+        ("THRONG_PORT_3000_TCP_PORT", "3000"),
+        ("THRONG_PORT_3000_TCP_ADDR", "10.0.0.1"),
+        ("THRONG_API_SERVICE_HOST", "10.0.0.2"),
+        ("THRONG_API_PORT", "tcp://10.0.0.2:80"),
+    ];
+    let config = ok("", &variables, &[]);
+    assert_eq!(config.foreign.len(), variables.len());
+    let plain = ok("", &[], &[]);
+    assert_eq!(Config { foreign: Vec::new(), ..config }, plain);
+    for (name, value) in
+        [("THRONG_PORT", "3000"), ("THRONG_PORT_HTTP", "x"), ("THRONG_PORT_80_TCP_X", "x")]
+    {
+        let sentence = build("", &[(name, value)], &[]).unwrap_err();
+        assert!(sentence.starts_with(&format!("{name} is not a setting of throng")), "{sentence}");
+    }
+    let port = build("", &[("THRONG_PORT", "3000")], &[]).unwrap_err();
+    assert!(port.ends_with("; for the port there is THRONG_LISTEN"), "{port}");
 }
 
 #[test]
@@ -312,7 +487,16 @@ fn a_wrong_variable_or_flag_gets_one_sentence_with_its_name() {
         variable("THRONG_LISTEN", "3000 /x=rely"),
         "THRONG_LISTEN: kind of /x must be rooms, relay, echo or off, not \"rely\""
     );
+    let secret = variable("THRONG_API_KEYS", "tk_secret");
+    assert!(
+        secret.starts_with("THRONG_API_KEYS must be ") && !secret.contains("secret"),
+        "{secret}"
+    );
     let flag = |flags: &[&str]| build("", &[], flags).expect_err("flags");
+    assert_eq!(
+        flag(&["--endpoint", "/=off,slow=drop"]),
+        "--endpoint: slow of / has no effect, the endpoint is off"
+    );
     assert_eq!(
         flag(&["--endpoint", "relay"]),
         "--endpoint must be PATH=KIND such as /relay=relay, not \"relay\""

@@ -46,6 +46,15 @@ pub(crate) enum Storage {
     Directory(PathBuf),
 }
 
+/// When a message on disk counts as kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sync {
+    /// When the disk has it.
+    Full,
+    /// When the system has it.
+    Normal,
+}
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LogFormat {
@@ -148,6 +157,23 @@ impl Unit for Storage {
         match self {
             Self::Memory => "\"memory\"".into(),
             Self::Directory(path) => quoted(&path.to_string_lossy()),
+        }
+    }
+}
+
+impl Unit for Sync {
+    fn read(value: &Value) -> Result<Self, Expected> {
+        match value.word().map(str::to_ascii_lowercase).as_deref() {
+            Some("full") => Ok(Self::Full),
+            Some("normal") => Ok(Self::Normal),
+            _ => Err("\"full\" or \"normal\"".into()),
+        }
+    }
+
+    fn write(&self) -> String {
+        match self {
+            Self::Full => "\"full\"".into(),
+            Self::Normal => "\"normal\"".into(),
         }
     }
 }

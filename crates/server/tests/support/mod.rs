@@ -2,6 +2,10 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "in a test, to panic is to say what is wrong")]
 
+pub(crate) mod api;
+pub(crate) mod events;
+pub(crate) mod rooms;
+
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
