@@ -1,4 +1,5 @@
 // A server on a free port, a browser, and pages that note every complaint of the browser.
+import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -25,14 +26,16 @@ export class Server {
   /** @type {import('node:child_process').ChildProcess | null} */ #process = null;
   #output = '';
 
-  /** @param {number} port */
-  constructor(port) {
+  /** @param {number} port @param {string[]} options */
+  constructor(port, options) {
     this.port = port;
+    this.options = options;
     this.url = `http://127.0.0.1:${port}/`;
   }
 
-  static async start() {
-    const server = new Server(await freePort());
+  /** @param {string[]} [options] of `throng serve` */
+  static async start(options = ['--memory']) {
+    const server = new Server(await freePort(), options);
     await server.start();
     return server;
   }
@@ -44,7 +47,7 @@ export class Server {
     if (!binary) throw new Error('THRONG_BIN must name the throng binary');
     // THRONG_… variables are settings to the binary; it gets none of ours.
     const env = Object.fromEntries(Object.entries(process.env).filter(([key]) => !key.startsWith('THRONG_')));
-    const child = spawn(binary, ['serve', '--memory', '--listen', `127.0.0.1:${this.port}`], { stdio: ['ignore', 'pipe', 'pipe'], env });
+    const child = spawn(binary, ['serve', ...this.options, '--listen', `127.0.0.1:${this.port}`], { stdio: ['ignore', 'pipe', 'pipe'], env });
     this.#process = child;
     child.stdout.on('data', (data) => { this.#output += data; });
     child.stderr.on('data', (data) => { this.#output += data; });
@@ -123,12 +126,23 @@ export class Browser {
   }
 }
 
+/** What a browser says of a server that is down. */
+const EXPECTED = /WebSocket connection to .* failed|net::ERR_(?:CONNECTION_REFUSED|CONNECTION_RESET|EMPTY_RESPONSE|INTERNET_DISCONNECTED|INCOMPLETE_CHUNKED_ENCODING|NETWORK_CHANGED)/;
+
+let rooms = 0;
+
+/** A room that no other test has used: rooms remember what was said in them. */
+export function newRoom() {
+  rooms += 1;
+  return `room-${rooms}`;
+}
+
 /** Everything the page has to complain of, but for the failed connections of a server that is down. @param {import('playwright-core').Page} page */
 function watch(page) {
   /** @type {string[]} */
   const complaints = [];
   page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type()) && !/WebSocket connection to .* failed/.test(message.text())) complaints.push(message.text());
+    if (['error', 'warning'].includes(message.type()) && !EXPECTED.test(message.text())) complaints.push(message.text());
   });
   page.on('pageerror', (error) => complaints.push(String(error)));
   page.on('dialog', (dialog) => {
@@ -158,12 +172,12 @@ export class Person {
   /**
    * @param {Browser} browser
    * @param {Server} server
-   * @param {string} query with its question mark
+   * @param {string} address with a question mark, and a hash for the room: the lobby without one
    * @param {import('playwright-core').BrowserContextOptions} [options]
    */
-  static async enter(browser, server, query, options) {
+  static async enter(browser, server, address, options) {
     const { page, complaints } = await browser.page(options);
-    await page.goto(new URL(query, server.url).href);
+    await page.goto(new URL(address, server.url).href);
     const person = new Person(page, complaints);
     await person.online();
     return person;
@@ -179,9 +193,56 @@ export class Person {
     await this.page.locator('#message').press('Enter');
   }
 
+  /** All at once, as fast as the page takes them. @param {string[]} texts */
+  async sayAll(texts) {
+    await this.page.evaluate((all) => {
+      const field = /** @type {HTMLTextAreaElement} */ (document.getElementById('message'));
+      for (const text of all) {
+        field.value = text;
+        field.form?.requestSubmit();
+      }
+    }, texts);
+  }
+
   /** Waits until a message with exactly this text is there. @param {string} text */
   async hears(text) {
     await this.page.waitForFunction((wanted) => [...document.querySelectorAll('.message .text')].some((node) => node.textContent === wanted), text);
+  }
+
+  /** Goes to a room, or to a person. @param {string} hash */
+  async go(hash) {
+    await this.page.evaluate((to) => { location.hash = to; }, hash);
+    await this.page.waitForFunction((to) => document.querySelector('.place[aria-current]')?.getAttribute('href') === to, hash);
+  }
+
+  /** The list on the left, with what is unread: `lobby`, `design 2`. */
+  places() {
+    return this.page.locator('.places li').evaluateAll((items) => items.map((item) => {
+      const unread = item.querySelector('.badge')?.firstChild?.textContent ?? '';
+      return `${item.querySelector('.who')?.textContent}${unread === '' ? '' : ` ${unread}`}`;
+    }));
+  }
+
+  /** Waits until that list is this. @param {string[]} expected */
+  async lists(expected) {
+    const end = Date.now() + PATIENCE;
+    while (JSON.stringify(await this.places()) !== JSON.stringify(expected) && Date.now() < end) await this.page.waitForTimeout(20);
+    assert.deepEqual(await this.places(), expected);
+  }
+
+  /** Waits for an entry of that list, or for its number of unread messages. @param {string} name @param {number} unread */
+  async unread(name, unread) {
+    await this.page.waitForFunction(([wanted, number]) => [...document.querySelectorAll('.places li')].some((item) =>
+      item.querySelector('.who')?.textContent === wanted && (item.querySelector('.badge')?.firstChild?.textContent ?? '0') === number), [name, String(unread)]);
+  }
+
+  /** As if the tab went to the background or came back. @param {boolean} hidden */
+  async hide(hidden) {
+    await this.page.evaluate((value) => {
+      Object.defineProperty(document, 'hidden', { configurable: true, get: () => value });
+      Object.defineProperty(document, 'visibilityState', { configurable: true, get: () => (value ? 'hidden' : 'visible') });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, hidden);
   }
 
   /** All texts, in order. */
@@ -191,7 +252,7 @@ export class Person {
 
   /** The lines the page says itself, without their time. */
   notices() {
-    return this.page.locator('.notice > span').allTextContents();
+    return this.page.locator('.notice > span:first-child').allTextContents();
   }
 
   /** Who is here, ourselves first. */

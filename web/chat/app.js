@@ -1,116 +1,119 @@
-// The chat page: wires the connection, what is known and what is shown.
+// The chat page: wires the chat to what is shown of it.
+import { connect } from '/js/index.js';
+import { LOBBY, hashOf, placeOf } from './address.js';
 import { Banner } from './banner.js';
+import { Chat } from './chat.js';
 import { Composer } from './composer.js';
-import { Connection } from './connection.js';
+import { Drawer } from './drawer.js';
+import { part } from './element.js';
+import { Identity } from './identity.js';
 import { Log } from './log.js';
 import { NameDialog } from './name-dialog.js';
-import { cleanName, hue, initials, nameFromQuery, randomName } from './names.js';
+import { hue, initials } from './names.js';
 import { People } from './people.js';
-import { Store } from './store.js';
+import { Places } from './places.js';
+import { Roster } from './roster.js';
+import { Shelf } from './shelf.js';
+import { Sidebar } from './sidebar.js';
 import { rows } from './timeline.js';
+import { typingText } from './typing.js';
 
 /** From this many people on the list follows with a delay. */
 const CROWD = 1_000;
 
-/** Milliseconds a message of ours may be on its way. */
-const OVERDUE = 15_000;
+let scheduled = false;
 
-const store = new Store();
-store.myName = nameFromQuery(location.search) || cleanName(remembered()) || randomName();
-remember(store.myName);
+const tab = new Shelf('sessionStorage');
+const identity = new Identity(tab, location.search);
+const roster = new Roster();
 
-const connection = new Connection({
-  url: () => {
-    const url = new URL('/ws', location.href);
-    url.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
-    url.search = new URLSearchParams({ name: store.myName }).toString();
-    return url.href;
+const banner = new Banner({
+  banner: part('banner'), text: part('banner-text'), queue: part('banner-queue'), countdown: part('banner-countdown'),
+  button: part('banner-button', HTMLButtonElement), link: part('link'), linkText: part('link-text'),
+  onTry: () => {
+    chat.client.reconnect();
+    composer.focus();
   },
-  onMessage: received,
-  onStatus: (status) => {
-    if (status.state !== 'online') store.lost();
-    banner.show(status);
-    schedule();
-  },
+});
+
+const chat = new Chat({
+  identity, roster, places: new Places({ lasting: new Shelf('localStorage'), tab }),
+  dial: (name) => connect('/ws', { name, outbox: 'local', session: 'tab' }),
+  looking: () => !document.hidden,
+  onChange: schedule,
+  onStatus: (status) => banner.show(status),
 });
 
 const log = new Log({
-  log: part('log'), list: part('rows'), jump: button('jump'), jumpText: part('jump-text'),
+  log: part('log'), list: part('rows'), jump: part('jump', HTMLButtonElement), jumpText: part('jump-text'),
+  earlier: part('earlier', HTMLButtonElement), onEarlier: async () => {
+    const worked = await chat.loadEarlier();
+    render();
+    return worked;
+  },
+});
+
+/** @type {Omit<import('./row.js').Surroundings, 'online' | 'linked'>} */
+const around = {
+  nameOf: (userId, claimed) => roster.nameOf(userId, claimed),
   onRetry: (key) => {
-    store.retry(key);
-    flush();
+    chat.retry(key);
     composer.focus();
   },
   onDiscard: (key) => {
-    store.discard(key);
+    chat.current.discard(key);
     schedule();
     composer.focus();
   },
+};
+
+const people = new People({ list: part('people-list'), more: part('people-more'), counts: [part('people-count'), part('people-button-count')] });
+
+const sidebar = new Sidebar({
+  rooms: part('room-list'), people: part('direct-list'), peopleHead: part('direct-title'),
+  form: part('join', HTMLFormElement), field: part('join-room', HTMLInputElement), problem: part('join-problem'),
+  onEnter: (name) => {
+    location.hash = hashOf({ kind: 'room', name });
+    drawers.forEach((drawer) => drawer.toggle(false));
+  },
+  onClose: (place) => {
+    const shown = hashOf(place) === hashOf(chat.current);
+    chat.close(place);
+    if (shown) location.hash = hashOf({ kind: 'room', name: chat.list().rooms[0]?.name ?? LOBBY });
+  },
 });
 
-const people = new People({
-  panel: part('people'), list: part('people-list'), more: part('people-more'), counts: [part('people-count'), part('people-button-count')],
-  opener: button('people-button'), closer: button('people-close'), scrim: part('scrim'),
-});
+const drawers = [
+  new Drawer({
+    panel: part('side'), opener: part('side-button', HTMLButtonElement), closer: part('side-close', HTMLButtonElement), scrim: part('scrim'),
+    role: 'navigation', below: 820,
+  }),
+  new Drawer({
+    panel: part('people'), opener: part('people-button', HTMLButtonElement), closer: part('people-close', HTMLButtonElement), scrim: part('scrim'),
+    role: 'complementary', below: 1_080,
+  }),
+];
 
 const composer = new Composer({
-  form: /** @type {HTMLFormElement} */ (part('composer')), field: /** @type {HTMLTextAreaElement} */ (part('message')),
-  button: button('send'), limit: part('composer-limit'),
+  form: part('composer', HTMLFormElement), field: part('message', HTMLTextAreaElement), button: part('send', HTMLButtonElement),
+  limit: part('composer-limit'),
   onSend: (text) => {
-    store.compose(text);
-    flush();
+    chat.say(text);
     render();
     log.toEnd();
   },
-});
-
-const banner = new Banner({
-  banner: part('banner'), text: part('banner-text'), countdown: part('banner-countdown'), button: button('banner-button'),
-  link: part('link'), linkText: part('link-text'),
-  onTry: () => {
-    connection.retryNow();
-    composer.focus();
-  },
+  onType: () => chat.type(),
 });
 
 const dialog = new NameDialog({
-  dialog: /** @type {HTMLDialogElement} */ (part('name-dialog')), form: /** @type {HTMLFormElement} */ (part('name-form')),
-  field: /** @type {HTMLInputElement} */ (part('name')), cancel: button('name-cancel'),
+  dialog: part('name-dialog', HTMLDialogElement), form: part('name-form', HTMLFormElement), field: part('name', HTMLInputElement),
+  cancel: part('name-cancel', HTMLButtonElement),
   onName: (name) => {
-    if (name === store.myName) return;
-    store.myName = name;
-    remember(name);
-    history.replaceState(null, '', `${location.pathname}?${encodeURIComponent(name)}`);
-    connection.open();
+    if (name === identity.name) return;
+    history.replaceState(null, '', `${location.pathname}?${encodeURIComponent(name)}${location.hash}`);
+    void chat.rename(name);
   },
 });
-
-/** @param {import('./connection.js').Message} message */
-function received(message) {
-  store.receive(message);
-  if (message.type === 'connected') {
-    connection.send({ type: 'presence', ref: store.nextRef() });
-    composer.allow(store.maxPayload);
-    flush();
-  }
-  if (message.type === 'error') {
-    announce(`The server says: ${typeof message.message === 'string' ? message.message : message.code}`);
-    if (message.temporary === true && typeof message.retryAfter === 'number') setTimeout(flush, message.retryAfter + 10);
-  }
-  schedule();
-}
-
-/** Sends what waits, in order. */
-function flush() {
-  for (const item of store.waiting()) {
-    const ref = item.ref ?? store.nextRef();
-    if (!connection.send({ type: 'chat', text: item.text, ref })) break;
-    store.sending(item, ref);
-  }
-  schedule();
-}
-
-let scheduled = false;
 
 /** One rendering for all that happens in a frame. A hidden page has no frames and renders by a timer. */
 function schedule() {
@@ -120,88 +123,117 @@ function schedule() {
   else requestAnimationFrame(render);
 }
 
-let seen = 0;
-let peopleRevision = -1;
-let peopleAt = 0;
+/** Whom the list of people was made for, and when. */
+let crowd = { users: /** @type {unknown} */ (null), at: 0 };
 
 function render() {
   scheduled = false;
-  if (!document.hidden) seen = store.received;
-  const unread = store.received - seen;
-  document.title = `${unread > 0 ? `(${unread}) ` : ''}${store.room} · throng`;
-  part('room').textContent = store.room;
-  part('me-name').textContent = store.myName;
-  part('me-avatar').textContent = initials(store.myName);
-  part('me-avatar').style.setProperty('--hue', String(hue(store.me)));
-  // A crowd that comes and goes is sorted once in a while, not in every frame.
-  if (peopleRevision !== store.peopleRevision && (store.people.size < CROWD || Date.now() - peopleAt > 1_000)) {
-    peopleRevision = store.peopleRevision;
-    peopleAt = Date.now();
-    people.render(store.present(), store.userCount, store.me);
-  }
-  const items = [...store.items, ...store.pending];
-  renderEmpty(items.some((item) => item.kind === 'chat'));
-  log.render(rows(items));
+  const { current } = chat;
+  const online = chat.client.status === 'online';
+  chat.look();
+  const unread = chat.unread();
+  const title = titleOf(current);
+  if (log.atEnd) current.readingBack = false;
+  document.title = `${unread > 0 ? `(${unread}) ` : ''}${title} · throng`;
+  document.body.dataset.kind = current.kind;
+  part('room-sign').textContent = current.kind === 'room' ? '#' : '@';
+  part('room').textContent = title;
+  part('me-name').textContent = identity.name;
+  part('me-avatar').textContent = initials(identity.name);
+  part('me-avatar').style.setProperty('--hue', String(hue(chat.me)));
+  part('second-window', HTMLAnchorElement).href = `/${location.hash}`;
+  composer.allow(chat.maxPayload);
+  composer.turnTo(hashOf(current), current.kind === 'room' ? `Message #${title}` : `Message ${title}`);
+  banner.queued(online ? 0 : chat.waiting());
+  renderPeople();
+  renderSide(unread);
+  const items = current.all();
+  renderEmpty(items.some((item) => item.kind === 'chat'), title);
+  log.render(rows(items, current.marker), { ...around, online, linked: current.kind === 'room' }, current.earlier);
+  renderTyping();
 }
 
-/** @param {boolean} talking */
-function renderEmpty(talking) {
-  const others = Math.max(store.userCount - 1, 0);
+/** A crowd that comes and goes is sorted once in a while, not in every frame. */
+function renderPeople() {
+  const { users, count } = chat.users();
+  const now = Date.now();
+  if (crowd.users === users && users.size >= CROWD && now - crowd.at < 1_000) return;
+  crowd = { users, at: now };
+  people.render(roster.present(users.values(), chat.me), count, chat.me);
+}
+
+/** @param {number} unread everywhere */
+function renderSide(unread) {
+  const { rooms, people: others } = chat.list();
+  const entry = (/** @type {import('./conversation.js').Conversation} */ conversation) => ({
+    place: { kind: conversation.kind, name: conversation.name }, current: conversation === chat.current, unread: conversation.unread,
+    name: titleOf(conversation),
+    here: conversation.kind === 'direct' && chat.isHere(conversation.name),
+  });
+  sidebar.render(rooms.map(entry), others.map(entry));
+  part('side-badge').hidden = unread === 0;
+  part('side-badge').textContent = unread > 99 ? '99+' : String(unread);
+}
+
+/** The room's name or the person's. @param {import('./conversation.js').Conversation} conversation */
+function titleOf({ kind, name, items }) {
+  if (kind === 'room') return name;
+  const last = items.findLast((item) => item.kind === 'chat' && !item.mine);
+  return roster.nameOf(name, last?.kind === 'chat' ? last.name : '');
+}
+
+/** @param {boolean} talking @param {string} title */
+function renderEmpty(talking, title) {
+  const { current } = chat;
+  const others = Math.max(chat.users().count - 1, 0);
   part('empty').hidden = talking;
-  part('empty-title').textContent = others === 0 ? 'You are the first one here' : 'Nobody has said anything yet';
-  part('empty-text').textContent = others === 0
-    ? 'Open this page in a second window and talk to yourself, or send the address to somebody.'
-    : `${others === 1 ? 'One other person is' : `${others} other people are`} here. Say hello, or open this page in a second window.`;
+  part('second-window').hidden = current.kind === 'direct' || current.refused !== '';
+  const [head, body] = current.refused !== '' ? ['This room is closed to you', current.refused]
+    : current.kind === 'direct' ? [`You and ${title}`, 'Only the two of you see what is written here.']
+      : others === 0 ? ['You are the first one here', 'Open this page in a second window and talk to yourself, or send the address to somebody.']
+        : ['Nobody has said anything yet', `${others === 1 ? 'One other person is' : `${others} other people are`} here. Say hello, or open this page in a second window.`];
+  part('empty-title').textContent = head ?? '';
+  part('empty-text').textContent = body ?? '';
 }
 
-/** For screen readers. @param {string} text */
-function announce(text) {
-  part('announce').textContent = text;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let typingTimer;
+
+/** Who stops without a word is forgotten by the clock. */
+function renderTyping() {
+  const who = chat.typing.current();
+  const line = typingText(who.map(({ userId, name }) => roster.nameOf(userId, name)));
+  if (part('typing').textContent !== line) part('typing').textContent = line;
+  clearTimeout(typingTimer);
+  if (who.length > 0) typingTimer = setTimeout(schedule, 500);
 }
 
-/** @param {string} id @returns {HTMLElement} */
-function part(id) {
-  const node = document.getElementById(id);
-  if (node === null) throw new Error(`the page has no #${id}`);
-  return node;
+/** For screen readers. @param {string} words */
+function announce(words) {
+  part('announce').textContent = words;
 }
 
-/** @param {string} id */
-function button(id) {
-  return /** @type {HTMLButtonElement} */ (part(id));
-}
-
-/** A browser may refuse storage; then the name lasts as long as the page. */
-function remembered() {
-  try {
-    return sessionStorage.getItem('name') ?? '';
-  } catch {
-    return '';
+/** Goes where the address says; to the lobby when it says nothing that is a place. */
+function go() {
+  const place = placeOf(location.hash);
+  if (place === undefined && location.hash !== '') announce('There is no such room.');
+  const { current } = chat;
+  chat.open(place ?? { kind: 'room', name: LOBBY });
+  if (chat.current !== current) {
+    log.clear();
+    drawers.forEach((drawer) => drawer.toggle(false));
   }
+  render();
+  log.toUnread();
+  if (window.matchMedia('(hover: hover)').matches) composer.focus();
 }
 
-/** @param {string} name */
-function remember(name) {
-  try {
-    sessionStorage.setItem('name', name);
-  } catch {
-    // Nothing to do: see `remembered`.
-  }
-}
-
-part('me').addEventListener('click', () => dialog.open(store.myName));
-window.addEventListener('online', () => connection.wake());
-window.addEventListener('offline', () => connection.probe());
+part('me').addEventListener('click', () => dialog.open(identity.name));
+window.addEventListener('hashchange', go);
 document.addEventListener('visibilitychange', () => {
-  if (!document.hidden) connection.wake();
+  if (document.hidden) chat.current.lookAway();
   scheduled = false;
   schedule();
 });
-setInterval(() => {
-  store.overdue(OVERDUE);
-  schedule();
-}, 5_000);
 
-render();
-connection.open();
-if (window.matchMedia('(hover: hover)').matches) composer.focus();
+go();

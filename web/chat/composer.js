@@ -3,6 +3,8 @@
 export class Composer {
   /** Bytes a message may have in JSON. */
   #budget = 65_000;
+  /** @type {Map<string, string>} what was begun elsewhere, by place */ #drafts = new Map();
+  #place = '';
 
   /**
    * @param {object} parts
@@ -11,8 +13,9 @@ export class Composer {
    * @param {HTMLButtonElement} parts.button
    * @param {HTMLElement} parts.limit
    * @param {(text: string) => void} parts.onSend
+   * @param {() => void} parts.onType somebody writes
    */
-  constructor({ form, field, button, limit, onSend }) {
+  constructor({ form, field, button, limit, onSend, onType }) {
     this.field = field;
     this.button = button;
     this.limit = limit;
@@ -21,7 +24,10 @@ export class Composer {
       event.preventDefault();
       this.#send();
     });
-    field.addEventListener('input', () => this.#changed());
+    field.addEventListener('input', () => {
+      this.#changed();
+      if (field.value.trim() !== '') onType();
+    });
     field.addEventListener('keydown', (event) => {
       // An Enter that ends an input method's composition is not ours; 229 is what Safari says instead.
       if (event.key !== 'Enter' || event.shiftKey || event.altKey || event.isComposing || event.keyCode === 229) return;
@@ -33,7 +39,20 @@ export class Composer {
 
   /** @param {number} maxPayload bytes of a whole frame */
   allow(maxPayload) {
-    this.#budget = Math.max(maxPayload - ENVELOPE, 0);
+    const budget = Math.max(maxPayload - ENVELOPE, 0);
+    if (budget === this.#budget) return;
+    this.#budget = budget;
+    this.#changed();
+  }
+
+  /** Each place has a draft of its own. @param {string} place @param {string} label */
+  turnTo(place, label) {
+    this.field.placeholder = label;
+    if (place === this.#place) return;
+    if (this.field.value === '') this.#drafts.delete(this.#place);
+    else this.#drafts.set(this.#place, this.field.value);
+    this.#place = place;
+    this.field.value = this.#drafts.get(place) ?? '';
     this.#changed();
   }
 
@@ -69,5 +88,5 @@ export class Composer {
   }
 }
 
-/** What surrounds the text in a frame, in bytes, generously. */
-const ENVELOPE = 64;
+/** What surrounds the text in a frame, our name and the room's among it, in bytes, generously. */
+const ENVELOPE = 640;

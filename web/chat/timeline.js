@@ -1,10 +1,12 @@
-// From items to rows: day separators and groups. Pure.
+// From items to rows: day separators, the mark of the unread, and groups. Pure.
 
 /**
- * @typedef {import('./store.js').Item} Item
+ * @typedef {import('./items.js').Item} Item
  * @typedef {{ kind: 'day', key: string, at: number }
- *   | { kind: 'notice', key: string, item: import('./store.js').Notice }
- *   | { kind: 'chat', key: string, item: import('./store.js').Chat, first: boolean, last: boolean }} Row
+ *   | { kind: 'notice', key: string, item: import('./items.js').Notice }
+ *   | { kind: 'unread', key: string }
+ *   | { kind: 'chat', key: string, item: import('./items.js').Chat, first: boolean, last: boolean }} Row
+ *   `unread`: what follows is new since the reader last looked.
  *   `first` and `last` of a group: messages of one author in a run, none more than GAP after the one before.
  */
 
@@ -13,9 +15,10 @@ export const GAP = 5 * 60_000;
 
 /**
  * @param {readonly Item[]} items in order
+ * @param {string} [marker] key of the first unread one
  * @returns {Row[]}
  */
-export function rows(items) {
+export function rows(items, marker = '') {
   /** @type {Row[]} */
   const out = [];
   let day = '';
@@ -31,6 +34,10 @@ export function rows(items) {
       until = midnight.getTime();
       before = null;
       out.push({ kind: 'day', key: `day ${day}`, at: item.at });
+    }
+    if (item.key === marker) {
+      before = null;
+      out.push({ kind: 'unread', key: 'unread' });
     }
     if (item.kind === 'notice') {
       before = null;

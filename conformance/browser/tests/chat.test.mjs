@@ -1,10 +1,11 @@
 // Two people talk; what they write stays text; the keys do what they should.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import { Browser, Person, Server } from '../harness.mjs';
+import { Browser, Person, Server, newRoom } from '../harness.mjs';
 
 /** @type {Server} */ let server;
 /** @type {Browser} */ let browser;
+/** The room of the scene that is on. */ let room = '';
 
 before(async () => {
   server = await Server.start();
@@ -21,10 +22,11 @@ after(async () => {
   await server?.stop();
 });
 
-/** Opens people one after the other, runs the scene, and lets them leave; nobody's browser may have complained. */
+/** Opens people one after the other in a room of their own, runs the scene, and lets them leave; nobody's browser may have complained. */
 async function scene(/** @type {string[]} */ queries, /** @type {(...people: Person[]) => Promise<void>} */ act) {
   const people = [];
-  for (const query of queries) people.push(await Person.enter(browser, server, query));
+  room = newRoom();
+  for (const query of queries) people.push(await Person.enter(browser, server, `${query}#/room/${room}`));
   await act(...people);
   for (const person of people) {
     assert.deepEqual(person.complaints, []);
@@ -63,7 +65,7 @@ test('an own message is there once, also when many are sent at once', () => scen
 }));
 
 test('leaving is told', () => scene(['/?Craig'], async (craig) => {
-  const bo = await Person.enter(browser, server, '/?Bo');
+  const bo = await Person.enter(browser, server, `/?Bo#/room/${room}`);
   await craig.sees(2);
   await bo.leave();
   await craig.sees(1);
@@ -93,7 +95,7 @@ test('a message with HTML in it stays text, an address becomes a safe link', () 
   await ada.hears('see https://example.org/a?b=c&d=%22, or javascript:alert(4)');
   for (const { page } of [craig, ada]) {
     assert.equal(await page.locator('#rows script, #rows img').count(), 0);
-    const links = page.locator('#rows a');
+    const links = page.locator('#rows .text a');
     assert.equal(await links.count(), 1);
     assert.equal(await links.getAttribute('href'), 'https://example.org/a?b=c&d=%22');
     assert.match(await links.getAttribute('rel') ?? '', /noopener/);
@@ -175,7 +177,7 @@ test('names from the address: decoded, cleaned, cut', async () => {
     ['/?a%0Ab%00c', 'a b c'], ['/?%E2%80%AEevil', 'evil'], [`/?${'x'.repeat(99)}`, 'x'.repeat(40)],
   ];
   for (const [query, name] of cases) {
-    const person = await Person.enter(browser, server, query);
+    const person = await Person.enter(browser, server, `${query}#/room/${newRoom()}`);
     assert.equal(await person.page.locator('#me-name').innerText(), name, query);
     await person.sees(1);
     assert.deepEqual(await person.people(), [name], query);
@@ -194,6 +196,10 @@ test('changing the name comes back under it', () => scene(['/?Craig', '/?Ada'], 
   await craig.say('it is me');
   await ada.hears('it is me');
   assert.equal(new URL(craig.page.url()).search, '?Craig%20the%20Second');
+  await craig.page.reload();
+  await craig.online();
+  await craig.hears('it is me');
+  assert.deepEqual(await craig.people(), ['Craig the Second', 'Ada'], 'a reload does not bring the old name back');
 }));
 
 test('reading upwards is respected', () => scene(['/?Craig', '/?Ada'], async (craig, ada) => {
@@ -220,8 +226,8 @@ test('reading upwards is respected', () => scene(['/?Craig', '/?Ada'], async (cr
 
 test('the page keeps its last 500 items and the reader keeps the place', () => scene(['/?Craig', '/?Ada'], async (craig, ada) => {
   /** Plain sends from the page's console, as PROTOCOL invites to. */
-  const flood = (/** @type {number} */ from, /** @type {number} */ to) => ada.page.evaluate(([first, last]) => new Promise((resolve, reject) => {
-    const socket = new WebSocket(`ws://${location.host}/ws?name=Flood`);
+  const flood = (/** @type {number} */ from, /** @type {number} */ to) => ada.page.evaluate(([first, last, where]) => new Promise((resolve, reject) => {
+    const socket = new WebSocket(`ws://${location.host}/ws/${where}?name=Flood`);
     socket.onerror = reject;
     socket.onopen = () => {
       for (let i = first; i < last; i += 1) socket.send(JSON.stringify({ type: 'chat', text: `flood ${i}` }));
@@ -231,7 +237,7 @@ test('the page keeps its last 500 items and the reader keeps the place', () => s
       socket.close(1000);
       resolve(undefined);
     };
-  }), [from, to]);
+  }), /** @type {const} */ ([from, to, room]));
   await flood(0, 520);
   await craig.hears('flood 519');
   assert.ok((await craig.texts()).length <= 500);
@@ -251,15 +257,11 @@ test('the page keeps its last 500 items and the reader keeps the place', () => s
 }));
 
 test('the title counts what a hidden page missed', () => scene(['/?Craig', '/?Ada'], async (craig, ada) => {
-  assert.equal(await craig.page.title(), 'lobby · throng');
-  const hide = (/** @type {boolean} */ hidden) => craig.page.evaluate((value) => {
-    Object.defineProperty(document, 'hidden', { configurable: true, get: () => value });
-    document.dispatchEvent(new Event('visibilitychange'));
-  }, hidden);
-  await hide(true);
+  assert.equal(await craig.page.title(), `${room} · throng`);
+  await craig.hide(true);
   await ada.say('psst');
   await ada.say('psst!');
-  await craig.page.waitForFunction(() => document.title === '(2) lobby · throng');
-  await hide(false);
-  await craig.page.waitForFunction(() => document.title === 'lobby · throng');
+  await craig.page.waitForFunction((title) => document.title === title, `(2) ${room} · throng`);
+  await craig.hide(false);
+  await craig.page.waitForFunction((title) => document.title === title, `${room} · throng`);
 }));

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import { after, afterEach, before, test } from 'node:test';
-import { Browser, Person, Server } from '../harness.mjs';
+import { Browser, Person, Server, newRoom } from '../harness.mjs';
 
 const axe = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 
@@ -35,44 +35,53 @@ const overflow = ({ page }) => page.evaluate(() => {
 
 for (const width of [320, 360, 412, 768, 820, 1440]) {
   test(`nothing sticks out at ${width} px`, async () => {
-    const phone = await Person.enter(browser, server, `/?${'Wolfeschlegelsteinhausenbergerdorff'}`, { viewport: { width, height: 640 } });
+    const room = `#/room/${newRoom()}${'W'.repeat(90)}`;
+    const phone = await Person.enter(browser, server, `/?${'Wolfeschlegelsteinhausenbergerdorff'}${room}`, { viewport: { width, height: 640 } });
     assert.deepEqual(await overflow(phone), { scroll: 0, wide: [] });
     await phone.say('A sentence with a word that is much too long: ' + 'x'.repeat(300) + ' https://example.org/' + 'y'.repeat(300));
-    const other = await Person.enter(browser, server, `/?${'M'.repeat(40)}`);
+    const other = await Person.enter(browser, server, `/?${'M'.repeat(40)}${room}`);
     await other.say('W'.repeat(200));
     await phone.hears('W'.repeat(200));
     assert.deepEqual(await overflow(phone), { scroll: 0, wide: [] });
     const field = await phone.page.locator('#composer').boundingBox();
     assert.ok(field && field.y + field.height <= 640, 'the field is in sight');
+    const link = await phone.page.locator('#people-list a').getAttribute('href') ?? '';
+    await phone.go(link);
+    await phone.say('x'.repeat(300));
+    assert.deepEqual(await overflow(phone), { scroll: 0, wide: [] });
     await other.leave();
     await phone.leave();
   });
 }
 
-test('on a phone the list is a drawer that keeps the focus', async () => {
+test('on a phone the lists are drawers that keep the focus', async () => {
   const phone = await Person.enter(browser, server, '/?Noor', { viewport: { width: 360, height: 640 }, hasTouch: true, isMobile: true });
   const { page } = phone;
-  assert.equal(await page.locator('#people-list').isVisible(), false);
-  await page.locator('#people-button').tap();
-  await page.locator('#people-list').waitFor({ state: 'visible' });
-  assert.equal(await page.locator('#people-button').getAttribute('aria-expanded'), 'true');
-  assert.equal(await page.evaluate(() => document.activeElement?.id), 'people-close');
-  for (let i = 0; i < 4; i += 1) {
-    await page.keyboard.press('Tab');
-    assert.ok(await page.evaluate(() => document.activeElement === document.body || document.getElementById('people')?.contains(document.activeElement)));
+  for (const [drawer, list] of [['people', 'people-list'], ['side', 'room-list']]) {
+    assert.equal(await page.locator(`#${list}`).isVisible(), false);
+    await page.locator(`#${drawer}-button`).tap();
+    await page.locator(`#${list}`).waitFor({ state: 'visible' });
+    assert.equal(await page.locator(`#${drawer}-button`).getAttribute('aria-expanded'), 'true');
+    assert.equal(await page.evaluate(() => document.activeElement?.id), `${drawer}-close`);
+    for (let i = 0; i < 4; i += 1) {
+      await page.keyboard.press('Tab');
+      assert.ok(await page.evaluate((id) => document.activeElement === document.body || document.getElementById(id ?? '')?.contains(document.activeElement), drawer));
+    }
+    await page.keyboard.press('Escape');
+    await page.locator(`#${list}`).waitFor({ state: 'hidden' });
+    assert.equal(await page.evaluate(() => document.activeElement?.id), `${drawer}-button`);
   }
-  await page.keyboard.press('Escape');
-  await page.locator('#people-list').waitFor({ state: 'hidden' });
-  assert.equal(await page.evaluate(() => document.activeElement?.id), 'people-button');
   assert.deepEqual(phone.complaints, []);
   await phone.leave();
 });
 
 test('everything can be done with the keyboard alone', async () => {
-  const craig = await Person.enter(browser, server, '/?Craig');
-  const ada = await Person.enter(browser, server, '/?Ada');
+  const room = newRoom();
+  const craig = await Person.enter(browser, server, `/?Craig#/room/${room}`);
+  const ada = await Person.enter(browser, server, `/?Ada#/room/${room}`);
   const { page } = craig;
-  const focused = () => page.evaluate(() => document.activeElement?.id);
+  await craig.sees(2);
+  const focused = () => page.evaluate(() => document.activeElement?.id || document.activeElement?.getAttribute('href') || document.activeElement?.getAttribute('aria-label'));
   assert.equal(await focused(), 'message', 'ready to write');
   await page.keyboard.type('no mouse');
   await page.keyboard.press('Enter');
@@ -80,10 +89,10 @@ test('everything can be done with the keyboard alone', async () => {
 
   await page.locator('.skip').focus();
   const order = ['skip'];
-  for (let i = 0; i < 8 && order.at(-1) !== 'message'; i += 1) {
+  for (let i = 0; i < 12 && order.at(-1) !== 'message'; i += 1) {
     await page.keyboard.press('Tab');
     order.push(await focused() ?? '');
-    if (order.at(-1) !== 'message') {
+    if (!['message', 'join-room'].includes(order.at(-1) ?? '')) {
       const ring = await page.evaluate(() => {
         const style = getComputedStyle(/** @type {Element} */ (document.activeElement));
         return style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2;
@@ -91,7 +100,10 @@ test('everything can be done with the keyboard alone', async () => {
       assert.ok(ring, `the focus on ${order.at(-1)} can be seen`);
     }
   }
-  assert.deepEqual(order, ['skip', 'me', 'log', 'message']);
+  assert.deepEqual(order, ['skip', 'me', '#/room/lobby', 'Leave lobby', `#/room/${room}`, `Leave ${room}`, 'join-room', 'log', 'message']);
+  await page.keyboard.press('Tab');
+  assert.match(await focused() ?? '', /^#\/to\/u_/, 'then those who are here');
+  await page.locator('#message').focus();
 
   for (let i = 0; i < 30; i += 1) await ada.say(`line ${i}`);
   await craig.hears('line 29');
@@ -118,7 +130,7 @@ test('everything can be done with the keyboard alone', async () => {
 });
 
 test('screen readers: roles, labels, and an own message is announced once', async () => {
-  const craig = await Person.enter(browser, server, '/?Craig');
+  const craig = await Person.enter(browser, server, `/?Craig#/room/${newRoom()}`);
   const { page } = craig;
   const log = page.getByRole('log', { name: 'Messages' });
   assert.equal(await log.getAttribute('aria-live'), 'polite');
@@ -126,6 +138,8 @@ test('screen readers: roles, labels, and an own message is announced once', asyn
   assert.ok(await page.getByRole('button', { name: 'Send' }).isVisible());
   assert.ok(await page.getByRole('button', { name: /You are Craig.*change your name/ }).isVisible());
   assert.ok(await page.getByRole('complementary', { name: /Here now/ }).isVisible());
+  assert.ok(await page.getByRole('navigation', { name: 'Rooms and people' }).isVisible());
+  assert.ok(await page.getByRole('textbox', { name: 'Enter another room' }).isVisible());
   await page.evaluate(() => {
     const seen = /** @type {string[]} */ ([]);
     Object.assign(window, { seen });
@@ -142,6 +156,23 @@ test('screen readers: roles, labels, and an own message is announced once', asyn
   await craig.delivered('only once');
   const seen = await page.evaluate(() => /** @type {{ seen: string[] }} */ (/** @type {unknown} */ (window)).seen);
   assert.equal(seen.filter((text) => text.includes('only once')).length, 1, JSON.stringify(seen));
+  await craig.sayAll(Array.from({ length: 20 }, (_, i) => `line ${i}`));
+  await craig.delivered('line 19');
+  await page.waitForFunction(() => document.getElementById('log')?.getAttribute('aria-live') === 'polite');
+  await page.evaluate(() => {
+    const spoken = /** @type {string[]} */ ([]);
+    Object.assign(window, { spoken });
+    new MutationObserver((records) => {
+      const silent = document.getElementById('log')?.getAttribute('aria-live') === 'off';
+      for (const { addedNodes } of records) for (const node of addedNodes) if (!silent) spoken.push(node.textContent ?? '');
+    }).observe(/** @type {Node} */ (document.getElementById('rows')), { childList: true });
+  });
+  const room = new URL(page.url()).hash;
+  await craig.go(`#/room/${newRoom()}`);
+  await craig.go(room);
+  await craig.hears('line 19');
+  const spoken = await page.evaluate(() => /** @type {{ spoken: string[] }} */ (/** @type {unknown} */ (window)).spoken);
+  assert.deepEqual(spoken.filter((text) => text.includes('line')), [], 'the past is not read out again');
   await craig.leave();
 });
 
@@ -160,29 +191,44 @@ async function audit(person, what) {
 for (const colorScheme of /** @type {const} */ (['light', 'dark'])) {
   for (const width of [360, 1100]) {
     test(`axe finds nothing: ${colorScheme}, ${width} px`, async () => {
-      const craig = await Person.enter(browser, server, '/?Craig', { colorScheme, reducedMotion: 'reduce', bypassCSP: true, viewport: { width, height: 720 } });
+      const room = `#/room/${newRoom()}`;
+      const craig = await Person.enter(browser, server, `/?Craig${room}`, { colorScheme, reducedMotion: 'reduce', bypassCSP: true, viewport: { width, height: 720 } });
       await audit(craig, 'empty');
       for (const name of ['Ada', 'Bo', 'Cy', 'Di', 'Eli']) {
-        const other = await Person.enter(browser, server, `/?${name}`);
+        const other = await Person.enter(browser, server, `/?${name}${room}`);
         await other.say(`I am ${name}, see https://example.org/`);
         await craig.hears(`I am ${name}, see https://example.org/`);
       }
       await craig.say('And I am Craig, see https://example.org/');
       await craig.delivered('And I am Craig, see https://example.org/');
       await audit(craig, 'busy');
+      const ada = await Person.enter(browser, server, `/?Ada${room}`);
+      await ada.hears('And I am Craig, see https://example.org/');
+      await craig.hide(true);
+      await ada.say('news');
+      await craig.hears('news');
+      await craig.hide(false);
+      await ada.page.locator('#people-list a', { hasText: 'Craig' }).click();
+      await ada.say('psst');
+      await craig.page.waitForSelector('#direct-list .badge', { state: 'attached' });
+      await audit(craig, 'unread');
       await craig.page.locator('#me').click();
       await audit(craig, 'the name dialog');
       await craig.page.locator('#name-cancel').click();
       if (width < 820) {
-        await craig.page.locator('#people-button').click();
-        await audit(craig, 'the drawer');
-        await craig.page.keyboard.press('Escape');
+        for (const drawer of ['people', 'side']) {
+          await craig.page.locator(`#${drawer}-button`).click();
+          await audit(craig, `the drawer ${drawer}`);
+          await craig.page.keyboard.press('Escape');
+        }
       }
       await server.stop();
       await craig.page.locator('#banner').waitFor({ state: 'visible' });
       await craig.say('waiting');
       await craig.page.waitForSelector('.mine[data-delivery="waiting"]');
       await audit(craig, 'disconnected');
+      await craig.go(await craig.page.locator('#direct-list a').getAttribute('href') ?? '');
+      await audit(craig, 'a direct conversation');
     });
   }
 }
@@ -194,8 +240,8 @@ test('a strict policy protects the page', async () => {
   assert.match(policy, /script-src 'self'/);
   assert.doesNotMatch(policy, /unsafe-inline|unsafe-eval/);
   assert.match(response.headers.get('content-type') ?? '', /text\/html/);
-  for (const [path, type] of [['app.js', /javascript/], ['chat.css', /text\/css/], ['icon.svg', /image\/svg\+xml/]]) {
-    const asset = await fetch(new URL(`/chat/${path}`, server.url));
+  for (const [path, type] of [['chat/app.js', /javascript/], ['js/index.js', /javascript/], ['chat/chat.css', /text\/css/], ['chat/icon.svg', /image\/svg\+xml/]]) {
+    const asset = await fetch(new URL(`/${path}`, server.url));
     assert.equal(asset.status, 200, String(path));
     assert.match(asset.headers.get('content-type') ?? '', /** @type {RegExp} */ (type));
   }

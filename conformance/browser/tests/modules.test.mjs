@@ -1,365 +1,330 @@
-// The page's modules that need no browser: the connection against a scripted socket and clock, the state, names, rows.
+// The page's modules without a browser: conversations, the list of places, names, rows, addresses.
 import assert from 'node:assert/strict';
-import { beforeEach, test } from 'node:test';
-import { Connection } from '../../../web/chat/connection.js';
+import { test } from 'node:test';
+import { hashOf, isRoom, placeOf, roomFrom } from '../../../web/chat/address.js';
+import { sentence } from '../../../web/chat/banner.js';
+import { Conversation, KEPT, KEPT_BACK } from '../../../web/chat/conversation.js';
+import { Identity } from '../../../web/chat/identity.js';
 import { cleanName, hue, initials, nameFromQuery, randomName } from '../../../web/chat/names.js';
-import { LONGEST, afterClose, backoff } from '../../../web/chat/policy.js';
-import { KEPT, Store } from '../../../web/chat/store.js';
+import { MOST_PEOPLE, Places } from '../../../web/chat/places.js';
+import { Roster } from '../../../web/chat/roster.js';
 import { GAP, dayLabel, rows, together } from '../../../web/chat/timeline.js';
+import { BELIEVED, EVERY, Typing, typingText } from '../../../web/chat/typing.js';
 
-/** A socket whose server is the test. */
-class Script {
-  static OPEN = 1;
-  static CLOSED = 3;
-  /** @type {Script[]} */ static all = [];
-  readyState = 0;
-  /** @type {any[]} */ sent = [];
-  /** @type {((event: { data: unknown }) => void) | null} */ onmessage = null;
-  /** @type {((event: { code: number, reason: string }) => void) | null} */ onclose = null;
-
-  /** @param {string} url */
-  constructor(url) {
-    this.url = url;
-    Script.all.push(this);
-  }
-
-  static get last() {
-    return /** @type {Script} */ (Script.all.at(-1));
-  }
-
-  /** @param {string} data */
-  send(data) {
-    this.sent.push(JSON.parse(data));
-  }
-
-  close() {
-    this.readyState = 2;
-  }
-
-  /** @param {object} message */
-  says(message) {
-    this.readyState = 1;
-    this.onmessage?.({ data: JSON.stringify(message) });
-  }
-
-  welcomes() {
-    this.says({ type: 'connected', userId: 'u_1', heartbeat: 25_000 });
-  }
-
-  /** @param {number} code */
-  hangsUp(code, reason = '') {
-    this.readyState = 3;
-    this.onclose?.({ code, reason });
-  }
-}
-Object.assign(globalThis, { WebSocket: Script });
-
-beforeEach(() => { Script.all = []; });
-
-/** @param {import('node:test').TestContext} context @param {number} [random] */
-function connect(context, random = 0.5) {
-  context.mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'] });
-  /** @type {string[]} */
-  const states = [];
-  /** @type {any[]} */
-  const messages = [];
-  const connection = new Connection({
-    url: () => 'ws://host/ws', random: () => random,
-    onMessage: (message) => messages.push(message), onStatus: (status) => states.push(status.state),
-  });
-  connection.open();
-  /** In small steps: within one, the mocked clock stands at its end. */
-  const tick = (/** @type {number} */ ms) => {
-    for (let left = ms; left > 0; left -= 100) context.mock.timers.tick(Math.min(left, 100));
-  };
-  return { connection, states, messages, tick };
+/** A room that was entered at `seq`, with verbs for what happens in it. @param {number} [seq] @param {import('../../../web/chat/conversation.js').Position} [seen] */
+function entered(seq = 0, seen) {
+  const room = new Conversation('room', 'lobby', () => 1_000_000);
+  room.seen = seen;
+  room.entered('e1', seq);
+  /** @param {number} number @param {object} [fields] @param {object} [context] */
+  const say = (number, fields = {}, context = {}) => room.receive(
+    { type: 'chat', from: 'u_2', text: `text ${number}`, seq: number, timestamp: number, ...fields },
+    { epoch: 'e1', mine: false, looking: true, ...context },
+  );
+  return { room, say };
 }
 
-test('backoff: full jitter from 0.5 s, doubling to 30 s', () => {
-  assert.deepEqual([0, 1, 2, 5, 6, 7, 1000].map((attempt) => backoff(attempt, () => 1)), [500, 1_000, 2_000, 16_000, LONGEST, LONGEST, LONGEST]);
-  assert.equal(backoff(9, () => 0), 0);
+/** @param {Conversation} room */
+const texts = (room) => room.all().map((item) => (item.kind === 'chat' ? `${item.text}${item.delivery ? ` (${item.delivery})` : ''}` : `[${item.sort}] ${item.text || item.names.join()}`));
+
+test('conversation: an own message takes the place the room gave it, whichever comes first of answer and echo', () => {
+  const { room, say } = entered();
+  room.compose('k1', 'mine', 'u_me', 'Me');
+  say(1);
+  assert.deepEqual(texts(room), ['text 1', 'mine (sending)']);
+  room.settle('k1', { at: 3, position: { epoch: 'e1', seq: 3 } });
+  say(2);
+  assert.deepEqual(texts(room), ['text 1', 'text 2', 'mine (sent)'], 'what was said before it comes after its answer');
+  say(3, { from: 'u_me', text: 'mine', key: 'k1' }, { mine: true });
+  room.compose('k2', 'again', 'u_me', 'Me');
+  say(4, { from: 'u_me', text: 'again', key: 'k2' }, { mine: true });
+  room.settle('k2', { at: 4, position: { epoch: 'e1', seq: 4 } });
+  say(5);
+  assert.deepEqual(texts(room), ['text 1', 'text 2', 'mine (sent)', 'again (sent)', 'text 5']);
+  assert.equal(room.unread, 0);
 });
 
-test('close codes: who comes back and who stops', () => {
-  const again = [1001, 1005, 1006, 1011, 1012, 1013, 3000, 4000, 4408, 4429, 4500, 4508, 4512];
-  const stops = [1000, 1002, 1003, 1007, 1008, 1009, 1010, 4400, 4401, 4403, 4409, 4450];
-  for (const code of again) assert.equal(afterClose(code, '').retry, true, String(code));
-  for (const code of stops) assert.equal(afterClose(code, '').retry, false, String(code));
-  assert.ok(afterClose(4429, '').floor > 0);
-  assert.ok(afterClose(1013, '').floor > 0);
+test('conversation: in a room without numbers, too', () => {
+  const { room, say } = entered();
+  room.compose('k1', 'one', 'u_me', 'Me');
+  room.settle('k1', { at: 5 });
+  say(0, { from: 'u_me', text: 'one', key: 'k1', seq: undefined }, { mine: true });
+  say(0, { text: 'two', seq: undefined });
+  assert.deepEqual(texts(room), ['one (sent)', 'two']);
 });
 
-test('connection: online with `connected`, back after each loss, waits grow, a stable one starts afresh', (context) => {
-  const { connection, states, tick } = connect(context, 1);
-  assert.equal(connection.send({ type: 'chat' }), false);
-  Script.last.welcomes();
-  assert.deepEqual(states, ['connecting', 'online']);
-  assert.equal(connection.send({ type: 'chat' }), true);
-  Script.last.hangsUp(1006);
-  assert.equal(connection.status.state, 'waiting');
-  for (const wait of [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]) {
-    const attempts = Script.all.length;
-    tick(wait - 1);
-    assert.equal(Script.all.length, attempts, `before ${wait}`);
-    tick(1);
-    assert.equal(Script.all.length, attempts + 1, `after ${wait}`);
-    Script.last.hangsUp(1006);
+test('conversation: a refused one waits for a decision; one that was given up and is there after all was sent', () => {
+  const { room, say } = entered();
+  for (const key of ['a', 'b', 'c']) room.compose(key, key, 'u_me', 'Me');
+  room.fail('a', 'Too large');
+  room.fail('b', 'Not confirmed');
+  room.fail('c', 'Not confirmed');
+  assert.deepEqual(texts(room), ['a (failed)', 'b (failed)', 'c (failed)']);
+  room.discard('a');
+  assert.equal(room.retry('b')?.text, 'b');
+  room.discard('b');
+  assert.deepEqual(texts(room), ['c (failed)', 'b (sending)'], 'only failed ones are forgotten');
+  say(1, { from: 'u_me', text: 'c', key: 'c' }, { mine: true });
+  assert.deepEqual(texts(room), ['c (sent)', 'b (sending)']);
+  assert.equal(room.retry('c'), undefined);
+});
+
+test("conversation: somebody else's message with our key is theirs", () => {
+  const { room, say } = entered();
+  room.compose('k1', 'mine', 'u_me', 'Me');
+  say(1, { text: 'forged', key: 'k1' });
+  assert.deepEqual(texts(room), ['forged', 'mine (sending)']);
+});
+
+test('conversation: what comes twice is there once, a hole is told', () => {
+  const { room, say } = entered();
+  say(1);
+  say(1);
+  say(2);
+  say(1);
+  assert.deepEqual(texts(room), ['text 1', 'text 2']);
+  say(5);
+  room.lost();
+  room.position = { epoch: 'e1', seq: 5 };
+  assert.deepEqual(texts(room), ['text 1', 'text 2', '[gap] Messages may be missing here', 'text 5', '[gap] Messages may be missing here']);
+  room.fill([3, 4, 5].map((seq) => ({ type: 'chat', from: 'u_2', text: `text ${seq}`, seq })), { epoch: 'e1', mine: () => false });
+  assert.deepEqual(texts(room), ['text 1', 'text 2', '[gap] Messages may be missing here', 'text 3', 'text 4', 'text 5', '[gap] Messages may be missing here']);
+  room.receive({ type: 'chat', from: 'u_2', text: 'new life', seq: 1 }, { epoch: 'e2', mine: false, looking: true });
+  assert.deepEqual(texts(room).slice(-2), ['[gap] Messages may be missing here', 'new life']);
+});
+
+test('conversation: older ones go before, the beginning is known', () => {
+  const { room, say } = entered(30);
+  assert.equal(room.earlier, false, 'nothing is known yet');
+  say(21);
+  say(22);
+  assert.equal(room.earlier, true);
+  const page = (/** @type {number} */ from, /** @type {number} */ to) => Array.from({ length: to - from + 1 }, (_, i) => ({ type: 'chat', from: 'u_2', text: `text ${from + i}`, seq: from + i, timestamp: from + i }));
+  room.fill(page(11, 20), { epoch: 'e1', more: true, mine: () => false });
+  room.fill(page(1, 10), { epoch: 'e1', more: false, mine: () => false });
+  assert.deepEqual(texts(room), page(1, 22).map(({ text }) => text));
+  assert.equal(room.earlier, false);
+  assert.deepEqual([room.oldest, room.position], [{ epoch: 'e1', seq: 1 }, { epoch: 'e1', seq: 22 }]);
+});
+
+test('conversation: memory is bounded, further while somebody reads back', () => {
+  const { room, say } = entered();
+  for (let seq = 1; seq <= 2_000; seq += 1) say(seq);
+  assert.equal(room.items.length, KEPT);
+  assert.equal(room.oldest?.seq, 2_000 - KEPT + 1);
+  assert.equal(room.earlier, true, 'what was let go can be asked for again');
+  room.readingBack = true;
+  for (let seq = 2_001; seq <= 6_000; seq += 1) say(seq);
+  assert.equal(room.items.length, KEPT_BACK);
+  room.readingBack = false;
+  say(6_001);
+  assert.equal(room.items.length, KEPT);
+  for (let i = 0; i < 2_000; i += 1) room.passage(i % 2 === 0 ? 'joined' : 'left', { userId: `u_${i}`, name: 'x' }, i * 100_000);
+  assert.equal(room.items.length, KEPT);
+});
+
+test('conversation: unread is what came while nobody looked; the marker stays until it was seen', () => {
+  const { room, say } = entered();
+  say(1);
+  room.look();
+  assert.deepEqual([room.unread, room.marker], [0, '']);
+  say(2, {}, { looking: false });
+  say(3, {}, { looking: false });
+  const second = room.items[1]?.key;
+  assert.deepEqual([room.unread, room.marker], [2, second]);
+  room.look();
+  assert.deepEqual([room.unread, room.marker, room.seen?.seq], [0, second, 3]);
+  say(4);
+  assert.equal(room.marker, second);
+  room.lookAway();
+  assert.equal(room.marker, '');
+  say(5, { from: 'u_me', key: 'elsewhere' }, { mine: true, looking: false });
+  assert.equal(room.unread, 0, 'our own from another tab is not unread');
+  say(6, {}, { looking: false });
+  room.compose('k', 'answer', 'u_me', 'Me');
+  assert.equal(room.marker, '', 'who answers has read');
+});
+
+test('conversation: on entry only what is new since the last visit is unread', () => {
+  const first = entered(20);
+  for (let seq = 11; seq <= 20; seq += 1) first.say(seq);
+  first.room.look();
+  assert.deepEqual([first.room.unread, first.room.marker], [0, ''], 'a first visit has no past');
+
+  const again = entered(20, { epoch: 'e1', seq: 17 });
+  for (let seq = 11; seq <= 18; seq += 1) again.say(seq);
+  again.room.look();
+  again.say(19);
+  again.say(20);
+  assert.deepEqual([again.room.unread, again.room.items.findIndex(({ key }) => key === again.room.marker)], [3, 7]);
+  again.room.look();
+  assert.equal(again.room.unread, 0);
+
+  const anew = entered(2, { epoch: 'e0', seq: 400 });
+  anew.say(1);
+  anew.say(2);
+  assert.equal(anew.room.unread, 2, 'another epoch is all new');
+  anew.room.look();
+  assert.equal(anew.room.unread, 0);
+
+  const restarted = entered(400);
+  restarted.say(400);
+  restarted.room.look();
+  restarted.room.lost();
+  restarted.room.entered('e2', 0);
+  restarted.say(1, {}, { epoch: 'e2' });
+  assert.equal(restarted.room.unread, 0, 'small numbers of a new epoch are live');
+  restarted.room.lost();
+  restarted.room.fill([{ type: 'chat', from: 'u_2', text: 'a', seq: 2 }, { type: 'chat', from: 'u_me', text: 'b', seq: 3 }], { epoch: 'e2', mine: (id) => id === 'u_me', looking: false });
+  assert.equal(restarted.room.unread, 1, 'what was missed in a gap is unread');
+  restarted.room.look();
+  assert.equal(restarted.room.unread, 0);
+});
+
+test('conversation: between two people the numbers have holes, because others write to us, too', () => {
+  const direct = new Conversation('direct', 'u_2', () => 5);
+  for (const seq of [3, 9]) direct.receive({ type: 'chat', from: 'u_2', text: `${seq}`, seq }, { epoch: 'e', mine: false, looking: false });
+  assert.deepEqual(texts(direct), ['3', '9']);
+  assert.deepEqual([direct.unread, direct.earlier], [2, false]);
+});
+
+test('conversation: who comes and goes, and what is of another type, is told in few lines', () => {
+  const { room, say } = entered();
+  room.passage('joined', { userId: 'u_2', name: 'Zoe' }, 1);
+  room.passage('joined', { userId: 'u_3', name: 'Ada' }, 2);
+  room.passage('left', { userId: 'u_3', name: 'Ada' }, 3);
+  room.passage('left', { userId: 'u_2', name: 'Zoe' }, 3);
+  room.passage('joined', { userId: 'u_3', name: 'Ada' }, 4);
+  assert.deepEqual(texts(room), ['[joined] Zoe,Ada', '[left] Zoe'], 'a reload is not a departure');
+  room.passage('joined', { userId: 'u_2', name: 'Zoe' }, 5);
+  assert.deepEqual(texts(room), ['[joined] Zoe,Ada']);
+  for (let seq = 1; seq <= 3; seq += 1) say(seq, { type: 'move', text: undefined });
+  const last = room.items.at(-1);
+  assert.deepEqual([last?.kind === 'notice' && last.count, texts(room).at(-1)], [3, '[other] move']);
+});
+
+test('conversation: nonsense changes nothing', () => {
+  const { room } = entered();
+  for (const message of [{ type: 'chat' }, { type: 'chat', text: {} }, { type: 'chat', text: 5, seq: 'x' }]) room.receive(message, { epoch: 'e1', mine: false, looking: true });
+  assert.deepEqual(texts(room), []);
+  room.receive({ type: 'chat', text: 'x', seq: 1, timestamp: 1e300, from: {}, name: [], key: 7 }, { epoch: 'e1', mine: true, looking: true });
+  assert.equal(room.items[0]?.at, 1_000_000, 'a time that is none');
+  room.settle('nobody', {});
+  room.fail('nobody', '');
+  room.discard('nobody');
+  assert.equal(room.retry('nobody'), undefined);
+});
+
+test('roster: each person once, ourselves first; the server knows names best', () => {
+  const roster = new Roster();
+  const present = roster.present([
+    { userId: 'u_z', info: { name: 'Zoe' } }, { userId: 'u_a', info: { name: 'Ada' } }, { userId: 'u_me', info: { name: 'Me' } },
+    { userId: 'u_a', info: { name: 'Ada' } }, { userId: '__proto__', info: null },
+  ], 'u_me');
+  assert.deepEqual(present.map(({ name }) => name), ['Me', 'Ada', 'Guest to__', 'Zoe']);
+  assert.equal(roster.nameOf('u_a', 'Mallory'), 'Ada');
+  assert.equal(roster.nameOf('u_gone', 'Bo\u202e\n'), 'Bo');
+  assert.equal(roster.nameOf('u_gone', ' '), 'Guest gone');
+  roster.meet('u_a', { name: 5 });
+  assert.equal(roster.nameOf('u_a'), 'Ada');
+});
+
+/** A shelf that lasts as long as the test. */
+const shelf = () => {
+  const kept = new Map();
+  return { kept, load: (/** @type {string} */ key) => kept.get(key) ?? '', save: (/** @type {string} */ key, /** @type {string} */ value) => void kept.set(key, value) };
+};
+
+test('places: kept, shared by tabs, and never taken at their word', () => {
+  const [lasting, tab] = [shelf(), shelf()];
+  const one = new Places({ lasting, tab });
+  assert.deepEqual([...one.rooms.keys()], ['lobby']);
+  const two = new Places({ lasting, tab: shelf() });
+  one.add('design');
+  two.add('games');
+  one.read('design', { epoch: 'e', seq: 4 });
+  one.meet('u_2', { seen: { epoch: 'e', seq: 9 }, closed: false });
+  const again = new Places({ lasting, tab });
+  assert.deepEqual([...again.rooms], [['lobby', undefined], ['design', { epoch: 'e', seq: 4 }], ['games', undefined]]);
+  assert.deepEqual([...again.people], [['u_2', { seen: { epoch: 'e', seq: 9 }, closed: false }]]);
+  again.remove('design');
+  assert.deepEqual([...new Places({ lasting, tab }).rooms.keys()], ['lobby', 'games']);
+  for (const bad of ['{', 'null', '7', '[null,{"name":"a b"},{"name":"@u_1"},{"name":"ok","seen":{"epoch":7}}]']) {
+    lasting.save('throng.rooms', bad);
+    tab.save('throng.people', bad);
+    const rooms = [...new Places({ lasting, tab }).rooms];
+    assert.deepEqual(rooms, bad.startsWith('[') ? [['ok', undefined]] : [['lobby', undefined]]);
   }
-  connection.retryNow();
-  Script.last.welcomes();
-  tick(6_000);
-  Script.last.hangsUp(1006);
-  tick(500);
-  assert.equal(connection.status.state, 'connecting');
 });
 
-test('connection: accepted and dropped at once does not spin', (context) => {
-  const { tick } = connect(context, 1);
-  for (let i = 0; i < 6; i += 1) {
-    Script.last.welcomes();
-    Script.last.hangsUp(1011);
-    tick(500 * 2 ** i);
+test('places: strangers without end do not fill the list', () => {
+  const places = new Places({ lasting: shelf(), tab: shelf() });
+  for (let i = 0; i < 1_000; i += 1) places.meet(`u_${i}`, { closed: false });
+  assert.deepEqual([places.people.size, places.people.has('u_0'), places.people.has('u_999')], [MOST_PEOPLE, false, true]);
+});
+
+test('identity: a name from the address, from the tab, or a friendly one; every id we had is ours', () => {
+  const tab = shelf();
+  assert.match(new Identity(shelf(), '').name, /^\w+ \w+$/);
+  const one = new Identity(tab, '?Craig');
+  one.became('u_1');
+  one.became('u_2');
+  const two = new Identity(tab, '');
+  assert.deepEqual([two.name, two.is('u_1'), two.is('u_2'), two.is(''), two.is('u_3')], ['Craig', true, true, false, false]);
+});
+
+test('addresses: rooms and people, and nothing else', () => {
+  assert.deepEqual(placeOf('#/room/chat:1/a'), { kind: 'room', name: 'chat:1/a' });
+  assert.deepEqual(placeOf('#/to/u_7f3'), { kind: 'direct', name: 'u_7f3' });
+  for (const hash of ['', '#', '#/room/', '#/room/@u_1', '#/room/live:lobby', '#/room/a b', '#/room/%00', '#/room/%zz', '#/to/<b>', '#/else/x', `#/room/${'x'.repeat(124)}`, '#/room/é']) {
+    assert.equal(placeOf(hash), undefined, hash);
   }
-  assert.equal(Script.all.length, 7);
+  for (const place of /** @type {const} */ ([{ kind: 'room', name: 'a:b/c.d@e' }, { kind: 'direct', name: 'u_1' }])) assert.deepEqual(placeOf(hashOf(place)), place);
+  assert.equal(roomFrom('  # the office '), 'the-office');
+  assert.equal(roomFrom('#lobby'), 'lobby');
+  for (const raw of ['', '#', '<script>', '@u_1', 'live:x', 'ü']) assert.equal(roomFrom(raw), '', raw);
+  assert.equal(isRoom('x'.repeat(123)), true);
 });
 
-test('connection: a final code stops until asked', (context) => {
-  const { connection, tick } = connect(context);
-  Script.last.welcomes();
-  Script.last.hangsUp(4403, 'banned');
-  assert.deepEqual(connection.status, { state: 'stopped', text: 'The server does not let you in (banned).' });
-  tick(600_000);
-  assert.equal(Script.all.length, 1);
-  connection.retryNow();
-  assert.equal(Script.all.length, 2);
+test('typing: told seldom, believed for a while', () => {
+  let now = 0;
+  const typing = new Typing(() => now);
+  assert.equal(typing.due(), true);
+  assert.equal(typing.due(), false);
+  now += EVERY;
+  assert.equal(typing.due(), true);
+  typing.done();
+  assert.equal(typing.due(), true, 'after a message the next one is news');
+  typing.heard('u_1', 'Ada');
+  typing.heard('u_2', 'Bo');
+  typing.stopped('u_2');
+  assert.deepEqual(typing.current(), [{ userId: 'u_1', name: 'Ada' }]);
+  now += BELIEVED;
+  assert.deepEqual(typing.current(), []);
+  for (let i = 0; i < 1_000; i += 1) typing.heard(`u_${i}`, 'x');
+  assert.ok(typing.current().length <= 50);
+  assert.deepEqual([[], ['a'], ['a', 'b'], ['a', 'b', 'c']].map(typingText), ['', 'a is typing…', 'a and b are typing…', 'Several people are typing…']);
 });
 
-test('connection: the network coming back ends a wait of ours, not one the server asked for, and no stop', (context) => {
-  const { connection } = connect(context, 1);
-  Script.last.hangsUp(1006);
-  connection.wake();
-  assert.equal(Script.all.length, 2);
-  Script.last.hangsUp(4429);
-  connection.wake();
-  assert.equal(Script.all.length, 2);
-  connection.retryNow();
-  Script.last.hangsUp(4409);
-  connection.wake();
-  assert.equal(Script.all.length, 3);
+test('the banner explains', () => {
+  assert.equal(sentence('offline', '1006'), 'Connection lost.');
+  assert.equal(sentence('offline', '1001'), 'The server is restarting.');
+  assert.equal(sentence('closed', '4403'), 'The server does not let you in.');
+  assert.equal(sentence('closed', '4499'), 'The server hung up.');
+  assert.equal(sentence('closed', 'banned'), 'The server hung up: banned');
 });
 
-test('connection: a handshake or a greeting that never comes is given up', (context) => {
-  const { connection, tick } = connect(context);
-  tick(10_000);
-  assert.equal(connection.status.state, 'waiting');
-  Script.all[0]?.welcomes();
-  assert.equal(connection.status.state, 'waiting', 'the old socket has no say any more');
-});
-
-test('connection: silence is asked about after a heartbeat, given up after two', (context) => {
-  const { connection, tick } = connect(context);
-  Script.last.welcomes();
-  tick(24_000);
-  assert.equal(Script.last.sent.length, 0);
-  tick(6_000);
-  assert.equal(Script.last.sent[0].type, 'ping');
-  Script.last.says({ type: 'pong', sent: 1 });
-  tick(24_000);
-  assert.equal(connection.status.state, 'online');
-  tick(36_000);
-  assert.equal(Script.all.length, 2);
-});
-
-test('connection: its slot in a drain is kept', (context) => {
-  const { connection, tick } = connect(context, 0);
-  Script.last.welcomes();
-  Script.last.says({ type: 'reconnect', after: 8_000 });
-  tick(2_000);
-  Script.last.hangsUp(1012);
-  assert.equal(connection.status.state, 'waiting');
-  tick(5_900);
-  assert.equal(Script.all.length, 1);
-  tick(100);
-  assert.equal(Script.all.length, 2);
-});
-
-test('connection: a server that asks to leave and does not hang up is left', (context) => {
-  const { tick } = connect(context);
-  Script.last.welcomes();
-  Script.last.says({ type: 'reconnect', after: 3_000 });
-  tick(3_000);
-  Script.all[0]?.hangsUp(1000);
-  assert.equal(Script.all.length, 2);
-});
-
-test('connection: overloaded waits as long as it was told', (context) => {
-  const { tick } = connect(context, 0);
-  Script.last.welcomes();
-  Script.last.says({ type: 'error', code: 'overloaded', message: 'busy', temporary: true, retryAfter: 12_000 });
-  Script.last.hangsUp(1013);
-  tick(11_999);
-  assert.equal(Script.all.length, 1);
-  tick(1);
-  assert.equal(Script.all.length, 2);
-});
-
-test('connection: opening again leaves first', (context) => {
-  const { connection, tick } = connect(context);
-  Script.last.welcomes();
-  connection.open();
-  assert.equal(Script.all.length, 1);
-  Script.all[0]?.hangsUp(1000);
-  assert.equal(Script.all.length, 2);
-  tick(5_000);
-  assert.equal(Script.all.length, 2, 'once');
-  connection.open();
-  tick(1_000);
-  assert.equal(Script.all.length, 3, 'a farewell that is not answered does not hold it up');
-});
-
-test('connection: what is not a message of the protocol is ignored', (context) => {
-  const { messages } = connect(context);
-  for (const data of ['', '{', 'null', '[]', '7', '{"type":7}', new ArrayBuffer(3)]) Script.last.onmessage?.({ data });
-  assert.deepEqual(messages, []);
-});
-
-/** A store that is connected as u_me. */
-function connected() {
-  let now = 1_000_000;
-  const store = new Store(() => now);
-  store.myName = 'Me';
-  store.receive({ type: 'connected', userId: 'u_me', room: 'lobby', userCount: 1, limits: { maxPayload: 1_000 } });
-  store.receive({ type: 'presence', users: [{ userId: 'u_me', info: { name: 'Me' } }], userCount: 1 });
-  return { store, pass: (/** @type {number} */ ms) => { now += ms; } };
-}
-
-/** @param {Store} store */
-const texts = (store) => [...store.items, ...store.pending].map((item) => (item.kind === 'chat' ? `${item.name}: ${item.text}${item.delivery ? ` (${item.delivery})` : ''}` : item.text || item.names.join()));
-
-test('store: an own message takes the place the room gave it', () => {
-  const { store } = connected();
-  assert.equal(store.maxPayload, 1_000);
-  const item = store.compose('hi');
-  store.sending(item, store.nextRef());
-  store.receive({ type: 'chat', from: 'u_2', text: 'first', seq: 1, timestamp: 5 });
-  assert.deepEqual(texts(store), ['Guest u_2: first', 'Me: hi (sending)']);
-  store.receive({ type: 'ack', ref: item.ref, seq: 2, timestamp: 6 });
-  store.receive({ type: 'chat', from: 'u_me', text: 'hi', seq: 2, timestamp: 6 });
-  store.receive({ type: 'chat', from: 'u_2', text: 'last', seq: 3, timestamp: 7 });
-  assert.deepEqual(texts(store), ['Guest u_2: first', 'Me: hi (sent)', 'Guest u_2: last']);
-  assert.equal(store.received, 2);
-});
-
-test('store: the echo may come before the answer', () => {
-  const { store } = connected();
-  const [a, b] = [store.compose('same'), store.compose('same')];
-  store.sending(a, 1);
-  store.sending(b, 2);
-  for (const seq of [1, 2]) {
-    store.receive({ type: 'chat', from: 'u_me', text: 'same', seq, timestamp: seq });
-    store.receive({ type: 'ack', ref: seq, seq, timestamp: seq });
-  }
-  assert.deepEqual(texts(store), ['Me: same (sent)', 'Me: same (sent)']);
-});
-
-test('store: what was on its way is not guessed about; what was not sent waits', () => {
-  const { store } = connected();
-  store.sending(store.compose('on its way'), 1);
-  store.lost();
-  store.compose('not sent');
-  assert.deepEqual(texts(store), ['Me: on its way (failed)', 'Me: not sent (waiting)']);
-  assert.deepEqual(store.waiting().map((item) => item.text), ['not sent']);
-  store.retry(store.pending[0]?.key ?? '');
-  assert.deepEqual(store.waiting().map((item) => item.text), ['not sent', 'on its way']);
-  store.discard(store.pending[0]?.key ?? '');
-  assert.equal(store.pending.length, 2, 'only failed ones are forgotten');
-});
-
-test('store: what was acknowledged keeps its place when its echo does not come', () => {
-  const { store } = connected();
-  store.sending(store.compose('safe'), 1);
-  store.receive({ type: 'ack', ref: 1, seq: 1, timestamp: 5 });
-  store.lost();
-  assert.equal(store.pending.length, 0);
-  const again = store.compose('after a restart');
-  store.sending(again, 1);
-  store.receive({ type: 'chat', from: 'u_me', text: 'after a restart', seq: 1, timestamp: 9 });
-  assert.deepEqual(texts(store), ['Me: safe (sent)', 'Me: after a restart (sent)']);
-});
-
-test('store: a late echo is that of the message that was given up', () => {
-  const { store, pass } = connected();
-  store.sending(store.compose('slow'), 1);
-  pass(20_000);
-  store.overdue(15_000);
-  store.receive({ type: 'chat', from: 'u_me', text: 'slow', seq: 1, timestamp: 9 });
-  store.receive({ type: 'ack', ref: 1, seq: 1, timestamp: 9 });
-  assert.deepEqual(texts(store), ['Me: slow (sent)']);
-  assert.equal(store.pending.length, 0);
-});
-
-test('store: a rate limit delays, a refusal fails, silence fails', () => {
-  const { store, pass } = connected();
-  const [slow, bad, lost] = [store.compose('slow'), store.compose('bad'), store.compose('lost')];
-  store.sending(slow, 1);
-  store.sending(bad, 2);
-  store.sending(lost, 3);
-  store.receive({ type: 'error', ref: 1, code: 'rate_limited', message: 'slower', temporary: true, retryAfter: 400 });
-  store.receive({ type: 'error', ref: 2, code: 'too_large', message: 'Too large', temporary: false });
-  assert.deepEqual(store.waiting(), []);
-  pass(400);
-  assert.deepEqual(store.waiting(), [slow]);
-  assert.equal(slow.ref, 1, 'the same ref, so that it can not be published twice');
-  assert.deepEqual([bad.delivery, bad.problem], ['failed', 'Not delivered: Too large']);
-  store.overdue(15_000);
-  assert.equal(lost.delivery, 'sending');
-  pass(15_000);
-  store.overdue(15_000);
-  assert.equal(lost.delivery, 'failed');
-});
-
-test('store: people', () => {
-  const { store } = connected();
-  store.receive({ type: 'user_joined', userId: 'u_z', info: { name: 'Zoe' }, userCount: 2 });
-  store.receive({ type: 'user_joined', userId: 'u_a', info: { name: 'Ada' }, userCount: 3 });
-  store.receive({ type: 'user_joined', userId: 'u_a', info: { name: 'Ada' }, userCount: 3 });
-  store.receive({ type: 'user_joined', userId: 'u_q', userCount: 4 });
-  assert.deepEqual(store.present().map((person) => person.name), ['Me', 'Ada', 'Guest u_q', 'Zoe']);
-  assert.equal(store.userCount, 4);
-  store.receive({ type: 'user_left', userId: 'u_z', userCount: 3 });
-  store.receive({ type: 'user_left', userId: 'u_nobody', userCount: 3 });
-  assert.deepEqual(texts(store), ['Zoe,Ada,Guest u_q', 'Zoe'], 'one line for those who came together');
-  store.receive({ type: 'chat', from: 'u_late', text: 'hi', seq: 1 });
-  store.receive({ type: 'user_joined', userId: 'u_late', info: { name: 'Late' } });
-  assert.ok(texts(store).includes('Late: hi'), 'a name that comes after the message');
-});
-
-test('store: nonsense changes nothing, memory is bounded', () => {
-  const { store } = connected();
-  for (const message of [
-    { type: 'chat' }, { type: 'chat', text: {} }, { type: 'ack' }, { type: 'ack', ref: 77 }, { type: 'error', ref: 77 }, { type: 'error' },
-    { type: 'presence' }, { type: 'user_joined' }, { type: 'user_joined', userId: 5 }, { type: 'user_left' }, { type: '__proto__' }, { type: 'unknown', text: 'x' },
-  ]) store.receive(message);
-  assert.deepEqual(texts(store), []);
-  assert.deepEqual([...store.people.keys()], ['u_me']);
-  store.receive({ type: 'presence', users: [null, 5, {}, { userId: '__proto__', info: null }] });
-  assert.deepEqual(store.present(), [{ userId: '__proto__', name: 'Guest to__' }]);
-  store.receive({ type: 'chat', from: 'u_2', text: 'x', seq: 1e300, timestamp: 1e300 });
-  assert.equal(store.items.at(-1)?.at, 1_000_000, 'a time that is none');
-  for (let i = 0; i < 2_000; i += 1) store.receive({ type: 'chat', from: 'u_2', text: String(i), seq: i, timestamp: i });
-  assert.equal(store.items.length, KEPT);
-});
-
-test('rows: days, groups, notices', () => {
+test('rows: days, the mark of the unread, groups, notices', () => {
   const day = new Date(2026, 10, 20, 10).getTime();
-  /** @returns {import('../../../web/chat/store.js').Chat} */
+  /** @returns {import('../../../web/chat/items.js').Chat} */
   const chat = (/** @type {string} */ key, /** @type {string} */ from, /** @type {number} */ at) => ({ kind: 'chat', key, revision: 0, at, from, name: from, mine: false, text: key });
   const out = rows([
     chat('1', 'a', day - 86_400_000), chat('2', 'a', day), chat('3', 'a', day + 10), chat('4', 'b', day + 20), chat('5', 'b', day + 30 + GAP),
-    { kind: 'notice', key: '6', revision: 0, at: day + 40 + GAP, sort: 'joined', names: ['x'], text: '' }, chat('7', 'b', day + 50 + GAP),
-  ]);
+    { kind: 'notice', key: '6', revision: 0, at: day + 40 + GAP, sort: 'joined', names: ['x'], ids: ['u'], text: '', count: 1 },
+    chat('7', 'b', day + 50 + GAP), chat('8', 'b', day + 60 + GAP),
+  ], '8');
   assert.deepEqual(out.map((row) => (row.kind === 'chat' ? `${row.key}${row.first ? 'f' : ''}${row.last ? 'l' : ''}` : row.kind)),
-    ['day', '1fl', 'day', '2f', '3l', '4fl', '5fl', 'notice', '7fl']);
+    ['day', '1fl', 'day', '2f', '3l', '4fl', '5fl', 'notice', '7fl', 'unread', '8fl']);
   assert.equal(dayLabel(day, day, 'en-GB'), 'Today');
   assert.equal(dayLabel(day - 86_400_000, day, 'en-GB'), 'Yesterday');
   assert.equal(dayLabel(day - 5 * 86_400_000, day, 'en-GB'), 'Sunday 15 November');
