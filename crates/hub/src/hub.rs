@@ -199,9 +199,7 @@ impl Hub {
 
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hub")
-            .field("rooms", &self.room_count())
-            .finish_non_exhaustive()
+        f.debug_struct("Hub").field("rooms", &self.room_count()).finish_non_exhaustive()
     }
 }
 

@@ -399,7 +399,7 @@ impl Order<'_> {
         self.state.members as usize
     }
 
-    /// Whether nobody is here, and nothing is on its way.
+    /// Whether nobody is here.
     pub fn is_empty(&self) -> bool {
         self.state.members == 0
     }

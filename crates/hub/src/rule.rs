@@ -199,7 +199,8 @@ mod tests {
 
     #[test]
     fn the_first_match_counts() {
-        let rule = |size| Rule { history: History { size, ..History::default() }, ..Rule::default() };
+        let rule =
+            |size| Rule { history: History { size, ..History::default() }, ..Rule::default() };
         let rules = Rules::new([
             (Pattern::new("chat:vip:*"), rule(1)),
             (Pattern::new("chat:*"), rule(2)),

@@ -38,8 +38,10 @@ pub(crate) struct Seats {
     users: HashMap<ByUser, Seat>,
     /// Users whose last connection was lost, by the time until which they may come back. A seat that
     /// says otherwise in the meantime is right.
-    lost: Option<Box<VecDeque<(Timestamp, Arc<Identity>)>>>,
+    lost: Option<Box<Lost>>,
 }
+
+type Lost = VecDeque<(Timestamp, Arc<Identity>)>;
 
 #[derive(Debug, Default)]
 struct Seat {
@@ -94,7 +96,8 @@ impl Seats {
     /// A user who has not come back in time, who is then no longer here.
     pub(crate) fn pop_lost(&mut self, now: Timestamp) -> Option<Arc<Identity>> {
         let lost = self.lost.as_mut()?;
-        while let Some((due, who)) = lost.pop_front_if(|(due, _)| *due <= now) {
+        while lost.front().is_some_and(|(due, _)| *due <= now) {
+            let Some((due, who)) = lost.pop_front() else { break };
             let seat = self.users.get(who.user_id());
             if seat.is_some_and(|seat| seat.connections == 0 && seat.kept == due) {
                 self.users.remove(who.user_id());

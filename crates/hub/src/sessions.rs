@@ -142,8 +142,8 @@ impl Sessions {
     pub fn standing(&self, user_id: &str, session_id: &str, now: Timestamp) -> Standing {
         let shard = self.shard(user_id);
         let held = shard.users.get(user_id).into_iter().flatten();
-        let state = held.filter(|held| held.who.session_id() == session_id).map(|held| held.state);
-        match state.last() {
+        let mut held = held.filter(|held| held.who.session_id() == session_id);
+        match held.next().map(|held| held.state) {
             Some(State::Connected(place)) => Standing::Connected(place),
             Some(State::Lost { until }) if until > now => Standing::Lost,
             _ => Standing::Unknown,
@@ -199,7 +199,8 @@ impl Held {
 impl Shard {
     /// Lets go of sessions that have not come back. Amortised constant.
     fn expire(&mut self, now: Timestamp) {
-        while let Some((until, who)) = self.lost.pop_front_if(|(until, _)| *until <= now) {
+        while self.lost.front().is_some_and(|(until, _)| *until <= now) {
+            let Some((until, who)) = self.lost.pop_front() else { break };
             let Some(held) = self.users.get_mut(who.user_id()) else { continue };
             let gone = State::Lost { until };
             held.retain(|held| held.state != gone || held.who.session_id() != who.session_id());
@@ -296,7 +297,8 @@ mod tests {
             sessions.arrive(&who, AT, Timestamp(0));
             sessions.depart(&who, AT, Ending::Lost, Timestamp(0));
         }
-        let lost: usize = sessions.shards.iter().map(|shard| shard.lock().unwrap().lost.len()).sum();
+        let lost: usize =
+            sessions.shards.iter().map(|shard| shard.lock().unwrap().lost.len()).sum();
         assert!(lost <= SHARDS * FEW_LOST, "{lost}");
         for shard in &sessions.shards {
             shard.lock().unwrap().expire(Timestamp(1_000_000));
