@@ -35,6 +35,13 @@ pub(crate) fn nonce() -> Result<[u8; 16], Error> {
     Ok(nonce)
 }
 
+/// Where the numbers that spread clients over time begin.
+pub(crate) fn seed() -> Result<u64, Error> {
+    let mut seed = [0; 8];
+    fill(&mut seed)?;
+    Ok(u64::from_ne_bytes(seed))
+}
+
 fn fill(bytes: &mut [u8]) -> Result<(), Error> {
     getrandom::fill(bytes).map_err(|error| Error::Entropy(std::io::Error::other(error)))
 }

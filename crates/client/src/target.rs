@@ -107,6 +107,11 @@ impl Target {
         }
     }
 
+    /// Adds a parameter to the query.
+    pub(crate) fn add_query(&mut self, name: &str, value: &str) {
+        self.url.query_pairs_mut().append_pair(name, value);
+    }
+
     /// The user and password of the URL as a value of `Authorization`.
     pub(crate) fn credentials(&self) -> Option<HeaderValue> {
         credentials(&self.url)
@@ -222,6 +227,19 @@ mod tests {
             assert!(matches!(to(location), Err(Error::Redirect(_))), "{location}");
         }
         assert!(target("ws://a/").redirect("https://a/").unwrap().tls());
+    }
+
+    #[test]
+    fn parameters_are_added_to_the_query() {
+        for (url, path) in [
+            ("ws://h/ws", "/ws?name=A%26+%C3%A9&x="),
+            ("ws://h/ws?a=1", "/ws?a=1&name=A%26+%C3%A9&x="),
+        ] {
+            let mut target = target(url);
+            target.add_query("name", "A& \u{e9}");
+            target.add_query("x", "");
+            assert_eq!(target.path(), path);
+        }
     }
 
     #[test]

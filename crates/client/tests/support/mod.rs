@@ -1,6 +1,8 @@
 //! Servers for the tests, on threads of their own.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod script;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread::{self, JoinHandle};
