@@ -14,8 +14,8 @@ use throng_hub::{Hub, Keep, Rules, Sessions, Tokens};
 use throng_wire::Deflate;
 
 use crate::admission::{Admission, Permit};
-use crate::conn::Arrival;
 use crate::clock::wall_clock;
+use crate::conn::Arrival;
 use crate::front::Front;
 use crate::handler::{HANDLER_SPACE, Message};
 use crate::inbox::{Congestion, Inbox, Post, Wake};

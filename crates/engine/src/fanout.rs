@@ -336,7 +336,6 @@ impl LocalRoom {
         let interval = self.policy.flush.interval(busy);
         (!interval.is_zero()).then(|| last + interval)
     }
-
 }
 
 impl Batch {

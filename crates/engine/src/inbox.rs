@@ -120,7 +120,9 @@ impl Inbox {
     /// Adds a post and wakes the worker if it sleeps.
     pub(crate) fn push(&self, post: Post) {
         let cost = match &post {
-            Post::Deliver(_, frame) | Post::DeliverFrom(_, frame, _) => POST_COST + frame.frame().len(),
+            Post::Deliver(_, frame) | Post::DeliverFrom(_, frame, _) => {
+                POST_COST + frame.frame().len()
+            }
             Post::Send(_, bytes) | Post::Answer(_, bytes) => POST_COST + bytes.len(),
             _ => POST_COST,
         };

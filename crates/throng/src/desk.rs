@@ -65,9 +65,8 @@ impl Desk {
         let desk = Arc::clone(self);
         let own = front.clone();
         let _ = self.front.set(front);
-        let thread = std::thread::Builder::new()
-            .name("throng-desk".into())
-            .spawn(move || desk.run(&own))?;
+        let thread =
+            std::thread::Builder::new().name("throng-desk".into()).spawn(move || desk.run(&own))?;
         let _ = self.thread.set(thread.thread().clone());
         thread.thread().unpark(); // for what came before it was known
         Ok(thread)

@@ -105,7 +105,9 @@ impl Server {
         let Subscription { rooms, name, resume, last_event_id, rewind } = subscription;
         let front = self.inner.desk.front();
         if !(1..=MAX_ROOMS).contains(&rooms.len()) {
-            return Err(Fault::new(Code::BadMessage).with_message("Name 1 to 32 rooms with `room`."));
+            return Err(
+                Fault::new(Code::BadMessage).with_message("Name 1 to 32 rooms with `room`.")
+            );
         }
         let resumed = resume.and_then(|token| crate::upgrade::resumable(front, &token));
         let is_resumed = resumed.is_some();
@@ -462,7 +464,8 @@ mod tests {
 
     #[test]
     fn odd_positions_say_nothing() {
-        for odd in ["", ",,,,,,", "abc", "abc.", ".7", "abc.-1", "abc.99999999999999999999", "é.1x"] {
+        for odd in ["", ",,,,,,", "abc", "abc.", ".7", "abc.-1", "abc.99999999999999999999", "é.1x"]
+        {
             let positions = Positions::read(Some(odd), 2);
             assert_eq!((positions.at(0), positions.at(1)), (None, None), "{odd}");
         }
@@ -471,7 +474,8 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line() {
-        let event = Event::new(throng_hub::RoomId(1), b"{\"type\":\"x\",\"seq\":5,\"a\":{\r\n\"b\":1}}");
+        let event =
+            Event::new(throng_hub::RoomId(1), b"{\"type\":\"x\",\"seq\":5,\"a\":{\r\n\"b\":1}}");
         assert_eq!(event.seq, Some(5));
         assert_eq!(&event.data[..], b"data: {\"type\":\"x\",\"seq\":5,\"a\":{  \"b\":1}}\n\n");
     }

@@ -121,7 +121,9 @@ impl Server {
         }
         message.reference = Some(author.reference).filter(|reference| *reference != 0);
         if !names::is_user(author.user_id) {
-            return Err(Fault::new(Code::BadMessage).with_message("`from` must be the id of a user."));
+            return Err(
+                Fault::new(Code::BadMessage).with_message("`from` must be the id of a user.")
+            );
         }
         let desk = &self.inner.desk;
         self.wait_for_calm().await?;

@@ -132,7 +132,7 @@ impl Builder {
         self
     }
 
-    /// How long a session may be away before it ends. Default 120 s, at most an hour.
+    /// How long a session may be away before it ends. Default 120 s, at most 10 minutes.
     pub fn resume_window(mut self, window: Duration) -> Self {
         self.resume_window = Some(window);
         self
@@ -157,7 +157,10 @@ impl Builder {
     pub fn build(self) -> Result<Server, Error> {
         let endpoints = Table::new(self.endpoints)?;
         let sqlite = match &self.data {
-            Some(data) => Some(Arc::new(Sqlite::open(data, Options { sync: self.sync, ..Options::default() })?)),
+            Some(data) => Some(Arc::new(Sqlite::open(
+                data,
+                Options { sync: self.sync, ..Options::default() },
+            )?)),
             None => None,
         };
         let memory = self.memory.map_or_else(Memory::default, Memory::new);

@@ -145,7 +145,7 @@ async fn hand_over(engine: &Engine, upgraded: Upgraded, mut handover: Handover) 
     let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
             handover.read_ahead = parts.read_buf;
-            engine.adopt(parts.io.into_inner().into_std()?, handover);
+            engine.adopt(own(parts.io)?, handover);
             return Ok(());
         }
         Err(upgraded) => upgraded,
@@ -154,7 +154,7 @@ async fn hand_over(engine: &Engine, upgraded: Upgraded, mut handover: Handover) 
     match downcast::<TokioIo<TcpStream>>(upgraded) {
         Ok(parts) => {
             handover.read_ahead = parts.read_buf;
-            engine.adopt(parts.io.into_inner().into_std()?, handover);
+            engine.adopt(own(parts.io)?, handover);
             Ok(())
         }
         Err(upgraded) => {
@@ -176,6 +176,14 @@ async fn hand_over(engine: &Engine, upgraded: Upgraded, mut handover: Handover) 
             Ok(())
         }
     }
+}
+
+/// The socket itself. Frames are sent when they are whole, so waiting for more (Nagle) only delays them; not
+/// every host has seen to that.
+fn own(io: TokioIo<TcpStream>) -> io::Result<std::net::TcpStream> {
+    let stream = io.into_inner();
+    stream.set_nodelay(true)?;
+    stream.into_std()
 }
 
 /// How long a foreign stream may take what the connection left behind when it ended.

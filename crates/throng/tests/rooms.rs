@@ -93,7 +93,10 @@ fn a_client_that_comes_back_gets_exactly_what_it_missed() {
         while bob.next()["seq"] != 4 {}
 
         let mut ada = Client::new(&rig, &format!("?resume={token}"));
-        assert_eq!((&ada.hello["resumed"], &ada.hello["userId"]), (&json!(true), &joined["userId"]));
+        assert_eq!(
+            (&ada.hello["resumed"], &ada.hello["userId"]),
+            (&json!(true), &joined["userId"])
+        );
         let resumed = ada.ask(json!({
             "type": "resume", "ref": 1, "rooms": {"chat:1": {"epoch": epoch, "seq": 1}},
         }));
@@ -137,7 +140,8 @@ fn forged_and_foreign_tokens_begin_a_new_session() {
     let ada = Client::new(&rig, "");
     let token = ada.token();
     let forged = format!("{}A{}", &token[..20], &token[21..]);
-    let forged = if forged == token { format!("{}B{}", &token[..20], &token[21..]) } else { forged };
+    let forged =
+        if forged == token { format!("{}B{}", &token[..20], &token[21..]) } else { forged };
     let other = rooms(Server::builder());
     for (rig, token) in [(&rig, forged.as_str()), (&rig, "x"), (&rig, ""), (&other, token)] {
         let client = Client::new(rig, &format!("?resume={token}"));
@@ -299,9 +303,8 @@ fn the_embedder_publishes_looks_and_sends_away() {
     let mut ada = Client::new(&rig, "?name=Ada");
     ada.ask(json!({"type": "join", "room": "r"}));
     let author = Author { user_id: "api", session: "key:1", reference: 1 };
-    let send = |text: &str| {
-        rig.block_on(rig.server.publish(Target::Room("r"), author, text.as_bytes()))
-    };
+    let send =
+        |text: &str| rig.block_on(rig.server.publish(Target::Room("r"), author, text.as_bytes()));
     let sent = send(r#"{"type":"news","n":1}"#).unwrap();
     assert_eq!((sent.seq, sent.duplicate), (Some(1), false));
     let again = send(r#"{"type":"news","n":1}"#).unwrap();

@@ -6,7 +6,9 @@ use throng_hub::{Asker, Closed, Ending, Joined, Refused, Replay, Room, Space, St
 use throng_protocol::{Code, Fault, Join, Leave, Resume, Return, push};
 use throng_wire::OpCode;
 
-use super::typed::{Behind, Client, Done, Membership, Typed, asker, joined_push, open_room, own_room};
+use super::typed::{
+    Behind, Client, Done, Membership, Typed, asker, joined_push, open_room, own_room,
+};
 use crate::clock::wall_clock;
 use crate::conn::Conn;
 use crate::engine::Shared;

@@ -17,9 +17,9 @@ use crate::tick::Out;
 use crate::wheel::ConnId;
 
 use handled::Handled;
+pub(crate) use typed::identify;
 use typed::{Greeting, Typed};
 pub use typed::{Start, Visitor};
-pub(crate) use typed::identify;
 
 /// How a new connection begins.
 pub enum Opening {

@@ -24,11 +24,7 @@ impl Typed {
             return self.publish_to(user, message, reply, asker, shared);
         }
         let member = self.room(message.room.as_deref())?;
-        let author = Author {
-            user_id: self.who.user_id(),
-            session: self.who.session_id(),
-            asker,
-        };
+        let author = Author { user_id: self.who.user_id(), session: self.who.session_id(), asker };
         let published = shared.publish(&member.room, &author, message, member.echo)?;
         acknowledge(reply, message.reference, member.room.name(), &published);
         Ok(Done::Yes)
@@ -48,11 +44,7 @@ impl Typed {
         if !names::is_room(&name) || !shared.hub().rule(&name).allow {
             return Err(Fault::new(Code::Forbidden));
         }
-        let author = Author {
-            user_id: self.who.user_id(),
-            session: self.who.session_id(),
-            asker,
-        };
+        let author = Author { user_id: self.who.user_id(), session: self.who.session_id(), asker };
         loop {
             let Some(room) = open_room(&name, asker, shared)? else { return Ok(Done::Wait) };
             let published = shared.publish(&room, &author, message, Echo::Yes);

@@ -117,12 +117,7 @@ impl Greeting {
             Some(_) => Client::Plain,
             None => Client::Full { resuming: self.resumed },
         };
-        let mut typed = Typed {
-            who: Arc::clone(&self.who),
-            rooms: Vec::new(),
-            kind,
-            behind: 0,
-        };
+        let mut typed = Typed { who: Arc::clone(&self.who), rooms: Vec::new(), kind, behind: 0 };
         let mut joined = None;
         if let Some(name) = name {
             let since = start.since.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq));
@@ -285,9 +280,7 @@ impl Typed {
     pub(super) fn room(&self, named: Option<&str>) -> Result<&Membership, Fault> {
         match (named, self.kind) {
             (Some(name), _) => self.find(name).ok_or_else(|| Fault::new(Code::NotJoined)),
-            (None, Client::Plain) => {
-                self.rooms.first().ok_or_else(|| Fault::new(Code::NotJoined))
-            }
+            (None, Client::Plain) => self.rooms.first().ok_or_else(|| Fault::new(Code::NotJoined)),
             (None, Client::Full { .. }) => {
                 Err(Fault::new(Code::BadMessage).with_message("Say which `room`."))
             }

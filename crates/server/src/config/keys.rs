@@ -363,7 +363,7 @@ fn into<T>(slot: &mut Option<T>, read: Result<T, Expected>) -> Result<(), Expect
 const BEATS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
 const GRACES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 const HANDSHAKES: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(600);
-const WINDOWS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
+const WINDOWS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
 const COUNTS: RangeInclusive<usize> = 1..=100_000_000;
 const COUNTS_OR_NONE: RangeInclusive<usize> = 0..=100_000_000;
 const HEADERS: RangeInclusive<usize> = 1024..=1 << 20;
