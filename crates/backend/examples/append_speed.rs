@@ -144,7 +144,8 @@ impl Answers {
 
     fn delays(&self, started: Instant) -> Histogram<u64> {
         let state = self.state.lock().expect("nobody panicked");
-        let mut delays = Histogram::<u64>::new(3).expect("three digits are possible");
+        let mut delays = Histogram::<u64>::new_with_bounds(1, 60_000_000_000, 3)
+            .expect("the bounds are possible");
         for (published, answered) in &state.times {
             let answered = answered.duration_since(started).as_nanos() as u64;
             delays.saturating_record(answered.saturating_sub(*published));

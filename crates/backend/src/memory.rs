@@ -3,10 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
 
 use throng_hub::{
-    Append, Backend, Draft, Epoch, Kept, Log, Opened, Opening, Past, Room, Sink, Space, Timestamp,
+    Append, Backend, Draft, Epoch, Kept, Log, Opened, Opening, Past, REMEMBERED, Room, Sink, Space,
+    Timestamp,
 };
 
 /// Keeps rooms in memory, and nothing on disk: a message is stored when it has its number, and gone with
@@ -64,7 +64,7 @@ impl Backend for Memory {
             }
         };
         let log = Appender { store: self.store.clone(), room: Arc::downgrade(room), seq, time };
-        Opening::Ready(Opened { epoch, seq, time, past, log: Box::new(log) })
+        Opening::Ready(Opened { epoch, seq, time, past, refs: Vec::new(), log: Box::new(log) })
     }
 }
 
@@ -178,7 +178,8 @@ impl Store {
     fn put(&mut self, room: &Room, kept: Kept) -> Vec<Box<Kept>> {
         self.now = self.now.max(kept.time());
         self.closings += 1;
-        let ttl = room.rule().history.ttl.max(KEPT_AT_LEAST);
+        // Whoever comes back can tell that nothing is missing, and its `ref`s are known.
+        let ttl = room.rule().history.ttl.max(REMEMBERED);
         let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
         let (name, space): (Arc<str>, _) = (room.name().into(), room.space());
         let slim = SLIM + name.len();
@@ -273,10 +274,6 @@ fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
 
 /// What a room without messages takes beside its name: its entry and its place in the order.
 const SLIM: usize = 100;
-
-/// A room that was closed is remembered for so long even if its history is shorter, so that whoever comes
-/// back at once can tell that nothing is missing.
-const KEPT_AT_LEAST: Duration = Duration::from_secs(5 * 60);
 
 #[cfg(test)]
 mod tests {

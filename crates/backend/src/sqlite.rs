@@ -2,18 +2,23 @@
 //!
 //! # The file
 //!
-//! `throng.db`, one SQLite database in WAL mode, with three tables:
+//! `throng.db`, one SQLite database in WAL mode, with four tables:
 //!
 //! ```text
 //!   meta      key → value: secret, era, and how the last run ended
 //!   rooms     id, space, name → epoch, seq, time     one row for each room with a past
 //!   messages  id → room, seq, time, session, ref, body
+//!   refs      n → room, seq, time, session, ref      of messages that are gone
 //! ```
 //!
 //! `messages` is keyed by one sequence for all rooms, so that inserts go to the right edge of one
 //! tree and removals come from its left; the index on `(room, seq)` finds a room's own. The row of a room
 //! is written with its first message: rooms that are only visited leave no trace on the disk. Its
 //! `seq` is brought up to date when the newest message goes, and else follows from that.
+//!
+//! A `ref` stays known when its message goes: it moves to `refs` in the same transaction, for as long as its
+//! session can come back ([`REMEMBERED`](throng_hub::REMEMBERED)). Where messages are not kept at
+//! all it is written there at once. `refs` is a queue: what was added first is too old first.
 //!
 //! Pages of removed messages are used again; the file does not shrink (`VACUUM` by hand does that, with the
 //! server stopped). `auto_vacuum` would cost a pointer page for every page that moves.
@@ -361,7 +366,7 @@ impl Shared {
         let epoch = self.registry.epoch(era, room.space(), room.name());
         slot.counters().begin(epoch, now);
         let log = self.log(room, slot);
-        Opened { epoch, seq: 0, time: now, past: Past::None, log }
+        Opened { epoch, seq: 0, time: now, past: Past::None, refs: Vec::new(), log }
     }
 
     fn log(self: &Arc<Self>, room: &Arc<Room>, slot: Arc<Slot>) -> Box<dyn Log> {

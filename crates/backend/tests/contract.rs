@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use throng_backend::{Memory, Options, Sqlite, SyncMode};
-use throng_hub::{Backend, History, Pattern, Rule, Rules, Timestamp};
+use throng_hub::{Backend, History, Pattern, REF_WINDOW, Rule, Rules, Timestamp};
 use world::{ALL, World, ago, by_room, now, number, state};
 
 /// Makes a backend, and ends it.
@@ -69,6 +69,8 @@ macro_rules! contract {
             numbers_go_on_after_closing
             time_never_goes_back
             refs_are_known_after_closing
+            refs_are_known_whatever_history_keeps
+            refs_are_known_as_far_as_the_window
             trimmed_by_size
             trimmed_by_bytes
             trimmed_by_age
@@ -172,6 +174,52 @@ fn refs_are_known_after_closing<M: Make>() {
     assert_eq!(world.publish(&room, "s_1", u64::MAX >> 11, "a large one"), Some(3));
     assert_eq!(world.publish(&room, "s_1", 0, "without"), Some(5));
     assert_eq!(world.past(&room).len(), 5);
+}
+
+fn refs_are_known_whatever_history_keeps<M: Make>() {
+    let few = History { size: 10, ..History::default() };
+    let small = History { bytes: 2000, ..History::default() };
+    for history in [few, small, History::NONE] {
+        let made = M::make();
+        let world = World::new(made.backend(), history);
+        let room = world.room("lobby");
+        let mut first = Vec::new();
+        for n in 0..500 {
+            let (session, reference) = (format!("s_{}", n % 4), n / 4 + 1);
+            let result = world.publish_at(&room, &session, reference, "once", now()).unwrap();
+            first.push((session, reference, result));
+        }
+        let room = world.reopen(room);
+        for (session, reference, result) in &first {
+            let again = world.publish_at(&room, session, *reference, "once", now());
+            assert_eq!(again, Some(*result), "{session} {reference} {history:?}");
+        }
+        assert_eq!(state(&room).1, 500, "nothing was published twice");
+        assert_eq!(world.publish(&room, "s_4", 1, "of another session"), Some(501));
+        assert_eq!(world.publish(&room, "s_0", 126, "new"), Some(502));
+        let room = world.reopen(room);
+        assert_eq!(world.publish(&room, "s_0", 126, "new"), Some(502));
+        assert_eq!(world.publish(&room, "s_0", 1, "once"), Some(1));
+    }
+}
+
+fn refs_are_known_as_far_as_the_window<M: Make>() {
+    const SENT: u64 = REF_WINDOW as u64 + 44;
+    for history in [History { size: 10, ..History::default() }, History::NONE] {
+        let made = M::make();
+        let world = World::new(made.backend(), history);
+        let room = world.room("lobby");
+        for n in 1..=SENT {
+            assert_eq!(world.publish(&room, "s_1", n, "once"), Some(n));
+        }
+        let room = world.reopen(room);
+        for n in 1..=44 {
+            assert_eq!(world.publish(&room, "s_1", n, "once"), None, "not known, and not new");
+        }
+        for n in 45..=SENT {
+            assert_eq!(world.publish(&room, "s_1", n, "once"), Some(n));
+        }
+    }
 }
 
 fn trimmed_by_size<M: Make>() {

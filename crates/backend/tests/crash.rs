@@ -15,10 +15,13 @@ use std::thread;
 use rusqlite::Connection;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use throng_backend::{OpenError, Options, Sqlite, SyncMode};
-use throng_hub::Epoch;
+use throng_hub::{Epoch, History, REF_WINDOW};
 use world::{ALL, World, now, state};
 
 const ROOMS: [&str; 3] = ["a", "b", "c"];
+
+/// Much less than is published.
+const FEW: History = History { size: 10, ..ALL };
 
 fn open(dir: &Path, sync: SyncMode) -> Result<Arc<Sqlite>, OpenError> {
     Sqlite::open(dir, Options { sync, ..Options::default() }).map(Arc::new)
@@ -53,17 +56,18 @@ fn child() {
     let dir = env::var("CHILD_DIR").unwrap();
     let round = env::var("CHILD_ROUND").unwrap();
     match env::var("CHILD").unwrap().as_str() {
-        "full" => publish_on(Path::new(&dir), SyncMode::Full, &round),
-        "normal" => publish_on(Path::new(&dir), SyncMode::Normal, &round),
+        "full" => publish_on(Path::new(&dir), SyncMode::Full, ALL, &round),
+        "normal" => publish_on(Path::new(&dir), SyncMode::Normal, ALL, &round),
+        "few" => publish_on(Path::new(&dir), SyncMode::Full, FEW, &round),
         "small" => run_out_of_space(Path::new(&dir)),
         other => panic!("{other}"),
     }
 }
 
 /// Publishes until the process is killed, and tells what was reported.
-fn publish_on(dir: &Path, sync: SyncMode, round: &str) {
+fn publish_on(dir: &Path, sync: SyncMode, history: History, round: &str) {
     let sqlite = open(dir, sync).unwrap();
-    let world = World::new(sqlite.clone(), ALL);
+    let world = World::new(sqlite.clone(), history);
     let rooms = ROOMS.map(|name| world.room(name));
     let epochs: HashMap<_, _> =
         rooms.iter().map(|room| (room.name().to_owned(), state(room).0.0)).collect();
@@ -158,6 +162,39 @@ fn killed_in_the_middle_of_commits() {
             let same = told.iter().all(|line| epochs[&line.room] == Epoch(line.epoch));
             assert!(same, "{mode}: the machine was still running, nothing is lost");
         }
+    }
+}
+
+#[test]
+fn killed_and_sent_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut told: Vec<Line> = Vec::new();
+    for round in 1..=3 {
+        told.extend(kill_after(start("few", dir.path(), round), 1500));
+        let sqlite = open(dir.path(), SyncMode::Full).unwrap();
+        let world = World::new(sqlite.clone(), FEW);
+        let rooms: HashMap<_, _> = ROOMS.map(|name| (name.to_owned(), world.room(name))).into();
+        let last: HashMap<_, _> =
+            rooms.iter().map(|(name, room)| (name.clone(), state(room).1)).collect();
+        let mut windows: HashMap<(&str, &str), Vec<(u64, u64)>> = HashMap::new();
+        for line in &told {
+            let (session, reference) = line.text.rsplit_once('-').unwrap();
+            let window = windows.entry((&line.room, session)).or_default();
+            window.push((reference.parse().unwrap(), line.seq));
+        }
+        for ((name, session), window) in windows {
+            let session = format!("s_{}", session.replace('-', "_"));
+            for (at, (reference, seq)) in window.iter().rev().enumerate() {
+                // What was stored and not told any more takes its place in the window as well.
+                let again = world.publish(&rooms[name], &session, *reference, "again");
+                let known = again == Some(*seq) || again.is_none() && at + 200 > REF_WINDOW;
+                assert!(known, "{name} {session} {reference}: {seq}, and then {again:?}");
+            }
+        }
+        for (name, room) in &rooms {
+            assert_eq!(state(room).1, last[name], "nothing was published twice");
+        }
+        sqlite.close();
     }
 }
 

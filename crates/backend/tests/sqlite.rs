@@ -14,8 +14,8 @@ use std::time::Duration;
 use rusqlite::Connection;
 use throng_backend::{Memory, OpenError, Options, Sqlite, SyncMode};
 use throng_hub::{
-    Append, Asker, Backend, Draft, Epoch, History, Hub, Keep, Opening, Past, Rules, Space, Stored,
-    Timestamp,
+    Append, Asker, Backend, Draft, Epoch, History, Hub, Keep, Opening, Past, REMEMBERED, Rules,
+    Space, Stored, Timestamp,
 };
 use throng_protocol::{Body, Command, parse};
 use world::{ALL, Results, World, ago, now, state};
@@ -356,6 +356,100 @@ fn old_messages_and_rooms_go() {
     let stats = sqlite.stats();
     assert!(stats.trimmed >= 201 && stats.loaded < 10, "{stats:?}");
     assert_eq!(world.seqs(&world.reopen(opened)), [2]);
+}
+
+#[test]
+fn refs_are_known_after_a_restart() {
+    let short = History { ttl: Duration::from_secs(60), ..ALL };
+    for history in [History { size: 10, ..ALL }, short, History::NONE] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { sweep: Duration::from_millis(5), ..Options::default() };
+        let mut first: Vec<(String, u64, (u64, Timestamp))> = Vec::new();
+        let start = ago(Duration::from_secs(300)); // all too old for one minute
+        for run in 0..3 {
+            let sqlite = Arc::new(Sqlite::open(dir.path(), options.clone()).unwrap());
+            let world = World::new(sqlite.clone(), history);
+            if history == short && run == 1 {
+                until(|| kept(dir.path(), "messages") == 0);
+            }
+            let room = world.try_room("lobby", start).unwrap();
+            for (session, reference, result) in &first {
+                let again = world.publish_at(&room, session, *reference, "once", start);
+                assert_eq!(again, Some(*result), "{session} {reference} in run {run}");
+            }
+            for n in 0..100 {
+                let (session, reference) = (format!("s_{run}_{}", n % 3), n + 1);
+                let result = world.publish_at(&room, &session, reference, "once", start).unwrap();
+                first.push((session, reference, result));
+            }
+            assert_eq!(state(&room).1, first.len() as u64);
+            sqlite.close();
+        }
+    }
+}
+
+fn kept(dir: &Path, table: &str) -> i64 {
+    let file = Connection::open(dir.join("throng.db")).unwrap();
+    file.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn old_refs_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options { sweep: Duration::from_millis(5), ..Options::default() };
+    let sqlite = Arc::new(Sqlite::open(dir.path(), options).unwrap());
+    let world = World::new(sqlite.clone(), History::NONE);
+    let (old, new) = (ago(REMEMBERED + Duration::from_secs(60)), now());
+    let rooms = [("old", old), ("new", new)].map(|(name, time)| {
+        let room = world.try_room(name, time).unwrap();
+        for n in 1..=3000 {
+            world.send(&room, &format!("s_{}", n % 30), n, "once", time).unwrap();
+        }
+        room
+    });
+    world.results.wait(6000);
+    until(|| kept(dir.path(), "refs") == 3000);
+    let [old_room, new_room] = rooms.map(|room| world.reopen(room));
+    assert_eq!(world.publish(&new_room, "s_1", 1, "once"), Some(1));
+    assert_eq!(world.publish(&old_room, "s_1", 1, "once"), Some(3001), "after so long");
+    sqlite.close();
+
+    // Before there were any.
+    let file = Connection::open(dir.path().join("throng.db")).unwrap();
+    file.execute_batch("DROP TABLE refs").unwrap();
+    drop(file);
+    let world = World::new(open(dir.path()), History::NONE);
+    let room = world.room("new");
+    assert_eq!(world.publish(&room, "s_x", 1, "once"), Some(3001));
+    assert_eq!(world.publish(&world.reopen(room), "s_x", 1, "once"), Some(3001));
+}
+
+#[test]
+fn a_room_stays_as_long_as_its_refs() {
+    let dir = tempfile::tempdir().unwrap();
+    let ttl = Duration::from_secs(60);
+    let sqlite = open(dir.path());
+    let world = World::new(sqlite.clone(), History { ttl, ..ALL });
+    let time = ago(Duration::from_secs(3 * 3600));
+    let room = world.try_room("lobby", time).unwrap();
+    assert_eq!(world.publish_at(&room, "s_1", 1, "once", time), Some((1, time)));
+    sqlite.close();
+    // A `ref` that is held up by another one: its room is over, but its id must not be used again yet.
+    let file = Connection::open(dir.path().join("throng.db")).unwrap();
+    let add = "INSERT INTO refs (room, seq, time, session, ref) VALUES (?1, 1, ?2, 's_1', 1)";
+    file.execute(add, (99, now().0 as i64)).unwrap();
+    file.execute(add, (1, time.0 as i64)).unwrap();
+    file.execute("UPDATE rooms SET due = 0", []).unwrap();
+    drop(file);
+    let options = Options { sweep: Duration::from_millis(5), ..Options::default() };
+    let sqlite = Arc::new(Sqlite::open(dir.path(), options).unwrap());
+    until(|| kept(dir.path(), "messages") == 0);
+    assert_eq!((sqlite.stats().rooms, kept(dir.path(), "refs")), (1, 2));
+    let file = Connection::open(dir.path().join("throng.db")).unwrap();
+    file.busy_timeout(Duration::from_secs(10)).unwrap();
+    file.execute("DELETE FROM refs WHERE room = 99", []).unwrap();
+    until(|| sqlite.stats().rooms == 0);
+    assert_eq!(kept(dir.path(), "refs"), 0);
 }
 
 #[test]

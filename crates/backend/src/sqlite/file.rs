@@ -133,7 +133,7 @@ fn identify(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let application = number("PRAGMA application_id")?;
     let found = number("PRAGMA user_version")?;
     if application == 0 && found == 0 && number("SELECT count(*) FROM sqlite_schema")? == 0 {
-        return connection.execute_batch(&format!("BEGIN; {SCHEMA} COMMIT")).map_err(failed);
+        return connection.execute_batch(&format!("BEGIN; {SCHEMA} {REFS} COMMIT")).map_err(failed);
     }
     if application != APPLICATION {
         return Err(OpenError::Foreign { path: path.to_owned() });
@@ -141,7 +141,7 @@ fn identify(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     if found != FORMAT {
         return Err(OpenError::Newer { path: path.to_owned(), found, known: FORMAT });
     }
-    Ok(())
+    connection.execute_batch(&format!("BEGIN; {REFS} COMMIT")).map_err(failed)
 }
 
 /// Looks for damage: whether something is cut off, and of a small file everything.
@@ -281,6 +281,19 @@ const SCHEMA: &str = "
         body BLOB NOT NULL
     );
     CREATE UNIQUE INDEX messages_of_room ON messages (room, seq);
+";
+
+/// Not in the first files of this format. Who does not know it does no harm there.
+const REFS: &str = "
+    CREATE TABLE IF NOT EXISTS refs (
+        n INTEGER PRIMARY KEY,
+        room INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        time INTEGER NOT NULL,
+        session TEXT NOT NULL,
+        ref INTEGER NOT NULL
+    );
+    CREATE INDEX IF NOT EXISTS refs_of_room ON refs (room, seq);
 ";
 
 const PAGE: u64 = 4096;

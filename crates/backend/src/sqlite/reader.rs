@@ -1,13 +1,15 @@
+use std::collections::HashMap;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 
 use rusqlite::{Connection, OptionalExtension, params};
-use throng_hub::{Epoch, Opened, Past, Room, Stored, Timestamp, Unavailable};
+use throng_hub::{Epoch, Opened, Past, REF_WINDOW, Room, Stored, Timestamp, Unavailable, Used};
 use throng_protocol::Body;
 
 use super::file::Source;
 use super::registry::Job;
 use super::slot::{Counters, Slot, cost, millis};
+use super::trim::oldest_ref;
 use super::{Shared, lock};
 
 /// Opens rooms that have a past, one after the other, until it is told to end.
@@ -41,12 +43,12 @@ fn open(
             let era = shared.registry.era();
             Ok(shared.fresh(room, slot.clone(), era, now))
         }
-        Ok(Some((counters, messages))) => {
+        Ok(Some((counters, refs, messages))) => {
             shared.counts.load();
             let (epoch, seq, time) = (Epoch(counters.epoch), counters.seq, counters.time);
             *slot.counters() = counters;
             let past = if messages.is_empty() { Past::None } else { Past::Stored(messages) };
-            Ok(Opened { epoch, seq, time, past, log: shared.log(room, slot.clone()) })
+            Ok(Opened { epoch, seq, time, past, refs, log: shared.log(room, slot.clone()) })
         }
         Err(error) => {
             tracing::warn!(room = room.name(), %error, "a room cannot be read from the disk");
@@ -67,13 +69,17 @@ fn connect<'a>(
     Ok(connection.insert(opened))
 }
 
-/// What there is of a room: where it is, and the messages that its rule keeps.
+/// Where a room is, the refs of messages that are gone, and those that are not.
+type Loaded = (Counters, Vec<Used>, Vec<Stored>);
+
+/// What there is of a room: where it is, the `ref`s of messages that are gone, and the messages that its
+/// rule keeps.
 fn load(
     connection: &mut Connection,
     room: &Room,
     slot: &Slot,
     now: Timestamp,
-) -> rusqlite::Result<Option<(Counters, Vec<Stored>)>> {
+) -> rusqlite::Result<Option<Loaded>> {
     let snapshot = connection.transaction()?; // one state of the file for all that follows
     let mut found = snapshot.prepare_cached(
         "SELECT id, epoch, seq, time, ttl FROM rooms WHERE space = ?1 AND name = ?2",
@@ -137,5 +143,61 @@ fn load(
         }
     }
     messages.reverse();
-    Ok(Some((counters, messages)))
+    let refs = used(&snapshot, &counters, &messages, now)?;
+    Ok(Some((counters, refs, messages)))
 }
+
+/// The `ref`s of messages before these, as far as a room would still know them: of each session as many as
+/// it remembers, and one more, which tells it that there were others.
+fn used(
+    snapshot: &Connection,
+    counters: &Counters,
+    messages: &[Stored],
+    now: Timestamp,
+) -> rusqlite::Result<Vec<Used>> {
+    let mut sessions: HashMap<Box<str>, usize> = HashMap::new();
+    let mut left = MOST_REFS;
+    for message in messages.iter().filter(|message| message.reference != 0) {
+        left = left.saturating_sub(1);
+        match sessions.get_mut(&message.session) {
+            Some(count) => *count += 1,
+            None => drop(sessions.insert(message.session.clone(), 1)),
+        }
+    }
+    // Messages that are to be removed are no longer of the past, but still in their table.
+    let mut select = snapshot.prepare_cached(
+        "SELECT seq, time, session, ref FROM refs WHERE room = ?1 AND time >= ?3
+         UNION ALL
+         SELECT seq, time, session, ref FROM messages
+         WHERE room = ?1 AND seq < ?2 AND ref <> 0 AND time >= ?3
+         ORDER BY seq DESC LIMIT ?4",
+    )?;
+    let range = params![counters.row, counters.floor as i64, oldest_ref(now), LOOKED_AT];
+    let mut rows = select.query(range)?;
+    let mut refs = Vec::new();
+    while left > 0
+        && let Some(row) = rows.next()?
+    {
+        let session = row.get_ref(2)?.as_str()?;
+        match sessions.get_mut(session) {
+            Some(count) if *count > REF_WINDOW => continue,
+            Some(count) => *count += 1,
+            None => drop(sessions.insert(session.into(), 1)),
+        }
+        refs.push(Used {
+            session: session.into(),
+            reference: row.get::<_, i64>(3)? as u64,
+            seq: row.get::<_, i64>(0)? as u64,
+            timestamp: Timestamp(row.get::<_, i64>(1)? as u64),
+        });
+        left -= 1;
+    }
+    refs.reverse();
+    Ok(refs)
+}
+
+/// So many `ref`s of all sessions a room remembers.
+const MOST_REFS: usize = 64 << 10;
+
+/// The most `ref`s that are looked at: takes about a second.
+const LOOKED_AT: i64 = 1 << 20;

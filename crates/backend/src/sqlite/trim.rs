@@ -1,10 +1,10 @@
 use std::sync::mpsc::Sender;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use throng_hub::{Epoch, History, Space, Timestamp};
+use throng_hub::{Epoch, History, REMEMBERED, Space, Timestamp};
 
 use super::registry::{Job, Registry};
-use super::slot::{Counters, cost};
+use super::slot::{Counters, cost, millis};
 use super::writer::{Touched, roll_back};
 
 /// Removes the oldest messages of a room when they are too many or too large by a tenth, or there are
@@ -38,7 +38,7 @@ pub(super) fn trim(
         return Ok(0);
     }
     let end = counters.floor.min(counters.first.saturating_add(budget as u64));
-    let removed = remove(connection, counters.row, counters.first, end)?;
+    let removed = remove(connection, counters.row, counters.first, end, counters.time)?;
     counters.first = end;
     Ok(removed)
 }
@@ -181,7 +181,7 @@ impl Sweep<'_> {
         drop(rows);
         let mut removed = 0;
         if let Some((first, end)) = range {
-            removed = remove(connection, room.id, first, end)?;
+            removed = remove(connection, room.id, first, end, now)?;
             if let Some(slot) = &open {
                 let mut counters = slot.counters();
                 counters.first = counters.first.max(end);
@@ -197,7 +197,12 @@ impl Sweep<'_> {
             None => {
                 let ends = time.saturating_add(room.ttl.max(ROW_KEPT));
                 over = ends <= now.0;
-                i64::try_from(ends).unwrap_or(i64::MAX)
+                if over && has_refs(connection, room.id)? {
+                    over = false; // another room may get its id
+                    now.0.saturating_add(self.recheck.min(1000)) as i64
+                } else {
+                    i64::try_from(ends).unwrap_or(i64::MAX)
+                }
             }
         };
         Ok((removed, Next { due, seq, time, over }))
@@ -222,6 +227,10 @@ pub(super) fn due(oldest: u64, ttl: u64) -> i64 {
     i64::try_from(oldest.saturating_add(ttl).saturating_add(slack)).unwrap_or(i64::MAX)
 }
 
+fn has_refs(connection: &Connection, room: i64) -> rusqlite::Result<bool> {
+    connection.prepare_cached("SELECT 1 FROM refs WHERE room = ?1 LIMIT 1")?.exists([room])
+}
+
 fn list(connection: &Connection, now: Timestamp) -> rusqlite::Result<Vec<Due>> {
     let mut select = connection.prepare_cached(
         "SELECT id, space, name, epoch, seq, time, ttl FROM rooms
@@ -241,12 +250,68 @@ fn list(connection: &Connection, now: Timestamp) -> rusqlite::Result<Vec<Due>> {
     rows.collect()
 }
 
-/// Removes the messages of a room from one number up to, not including, another.
-fn remove(connection: &Connection, room: i64, first: u64, end: u64) -> rusqlite::Result<usize> {
-    connection
-        .prepare_cached("DELETE FROM messages WHERE room = ?1 AND seq >= ?2 AND seq < ?3")?
-        .execute(params![room, first as i64, end as i64])
+/// Removes the messages of a room from one number up to, not including, another. Their `ref`s stay known.
+fn remove(
+    connection: &Connection,
+    room: i64,
+    first: u64,
+    end: u64,
+    now: Timestamp,
+) -> rusqlite::Result<usize> {
+    // Removed first: in a full file that is the space the others need.
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM messages WHERE room = ?1 AND seq >= ?2 AND seq < ?3
+         RETURNING seq, time, session, ref",
+    )?;
+    let mut note = connection.prepare_cached(NOTE)?;
+    let oldest = oldest_ref(now);
+    let mut removed = 0;
+    let mut rows = delete.query(params![room, first as i64, end as i64])?;
+    while let Some(row) = rows.next()? {
+        removed += 1;
+        let (time, reference): (i64, i64) = (row.get(1)?, row.get(3)?);
+        if reference != 0 && time >= oldest {
+            let session = row.get_ref(2)?.as_str()?;
+            note.execute(params![room, row.get::<_, i64>(0)?, time, session, reference])?;
+        }
+    }
+    Ok(removed)
 }
+
+/// Adds a `ref` that is known without its message.
+pub(super) const NOTE: &str =
+    "INSERT INTO refs (room, seq, time, session, ref) VALUES (?1, ?2, ?3, ?4, ?5)";
+
+/// The time of the oldest messages whose `ref`s are still of use.
+pub(super) fn oldest_ref(now: Timestamp) -> i64 {
+    i64::try_from(now.0.saturating_sub(millis(REMEMBERED))).unwrap_or(i64::MAX)
+}
+
+/// Removes `ref`s whose sessions cannot come back any more, one step: whether there may be more.
+pub(super) fn forget(connection: &Connection, now: Timestamp) -> rusqlite::Result<bool> {
+    let oldest = oldest_ref(now);
+    // What comes from a clock that was wrong must not hold up the others for ever.
+    let newest = i64::try_from(now.0.saturating_add(millis(REMEMBERED))).unwrap_or(i64::MAX);
+    let mut select = connection.prepare_cached("SELECT n, time FROM refs ORDER BY n LIMIT ?1")?;
+    let mut rows = select.query([FORGOTTEN])?;
+    let (mut last, mut seen) = (None, 0);
+    while let Some(row) = rows.next()? {
+        let time: i64 = row.get(1)?;
+        if (oldest..=newest).contains(&time) {
+            break;
+        }
+        last = Some(row.get::<_, i64>(0)?);
+        seen += 1;
+    }
+    drop(rows);
+    if let Some(last) = last {
+        connection.prepare_cached("DELETE FROM refs WHERE n <= ?1")?.execute([last])?;
+    }
+    Ok(seen == FORGOTTEN)
+}
+
+/// The most `ref`s that one step removes.
+const FORGOTTEN: i64 = 2048;
 
 /// The most messages of a room that a step of a sweep looks at.
 const TRIMMED: i64 = 512;

@@ -109,7 +109,9 @@ impl Writer {
         loop {
             if self.backlog.is_empty() {
                 let more = self.shared.queue.take(&mut self.taken, self.next_sweep);
+                self.backlog.shrink_to(SPACE_KEPT);
                 self.backlog.extend(self.taken.drain(..));
+                self.taken.shrink_to(SPACE_KEPT);
                 if !more {
                     break;
                 }
@@ -182,6 +184,7 @@ impl Writer {
                 "INSERT INTO messages (room, seq, time, session, ref, head, body)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?;
+            let mut note = connection.prepare_cached(trim::NOTE)?;
             for (at, Item { slot, now, outcome }) in batch.iter_mut().enumerate() {
                 let mut counters = slot.counters();
                 if counters.broken {
@@ -206,6 +209,16 @@ impl Writer {
                     insert.execute(values).map_err(failure)?;
                     counters.bytes += cost(body.len());
                 } else {
+                    if outcome.reference != 0 {
+                        let values = params![
+                            counters.row,
+                            counters.seq as i64,
+                            counters.time.0 as i64,
+                            &*outcome.session,
+                            outcome.reference as i64,
+                        ];
+                        note.execute(values).map_err(failure)?;
+                    }
                     // Nothing to be removed, unless there is from before.
                     counters.first += u64::from(counters.first == counters.seq);
                     counters.floor = counters.seq + 1;
@@ -315,7 +328,12 @@ impl Writer {
             touched: &mut self.touched,
             recheck: millis(self.sweep * 120),
         };
-        let (trimmed, more) = match sweep.step(connection, wall_clock()) {
+        let now = wall_clock();
+        let step = trim::forget(connection, now).and_then(|more_refs| {
+            let (trimmed, more) = sweep.step(connection, now)?;
+            Ok((trimmed, more || more_refs))
+        });
+        let (trimmed, more) = match step {
             Ok(step) => step,
             Err(error) => {
                 tracing::warn!(%error, "old messages cannot be removed");
@@ -444,6 +462,9 @@ impl Counts {
 /// The most that one transaction stores.
 const BATCH_MESSAGES: usize = 4096;
 const BATCH_BYTES: usize = 4 << 20;
+
+/// After a burst the vectors shrink to so many messages.
+const SPACE_KEPT: usize = 2 * BATCH_MESSAGES;
 
 /// The most messages that one transaction removes, beside twice those it stores: of all rooms, and of one.
 const TRIMMED: usize = 4096;
