@@ -7,6 +7,7 @@
 //! - [`Engine`] starts the workers and hands sockets to them, after a handshake that happened
 //!   elsewhere ([`Handover`]).
 //! - [`Opening`] says what a connection is for: echo, relay, typed rooms, or a [`Handler`].
+//! - [`Front`] is rooms for whoever is not a connection of a worker: event streams, an HTTP API.
 //! - [`Policy`] says how the connections of an endpoint are treated: limits, compression,
 //!   outbox, how long frames may be gathered.
 //! - [`Admission`] counts connections, in all and by address.
@@ -20,9 +21,11 @@
 //! ```no_run
 //! use std::net::TcpListener;
 //! use std::sync::Arc;
-//! use throng_engine::{Config, Engine, Handover, Opening, Policy};
+//! use throng_engine::{Config, Engine, Handover, Opening, Policy, Rooms};
 //!
-//! let engine = Engine::start(Config::default())?;
+//! # fn keep() -> throng_hub::Keep { unimplemented!() }
+//! let rooms = Rooms::new(Default::default(), keep())?; // where rooms are kept: see `throng-backend`
+//! let engine = Engine::start(Config::default(), rooms, || { /* wake the front */ })?;
 //! let policy = Arc::new(Policy::default());
 //! let (socket, _) = TcpListener::bind("127.0.0.1:0")?.accept()?;
 //! socket.set_nonblocking(true)?;

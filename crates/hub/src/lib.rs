@@ -81,6 +81,7 @@ mod history;
 mod hub;
 mod identity;
 pub mod ids;
+mod membership;
 mod messages;
 mod room;
 mod rule;
@@ -96,10 +97,9 @@ pub use backend::{
 pub use history::{Kept, REF_WINDOW};
 pub use hub::{Hub, Keep, Space};
 pub use identity::{Identity, IdentityError};
+pub use membership::{Due, Ending, Joined, Left, Refused, Start};
 pub use messages::{Author, Completed, Page, Published, Replay, Span, text_of};
-pub use room::{
-    Closed, Due, Ending, Epoch, Joined, Left, MAX_LISTED, Order, Refused, Room, RoomId, Start,
-};
+pub use room::{Closed, Epoch, MAX_LISTED, Order, Room, RoomId};
 pub use rule::{History, Pattern, Presence, Rule, Rules, Types};
 pub use schema::{Schema, SchemaError, Violation};
 pub use sessions::{MAX_WINDOW, REMEMBERED, Sessions, Standing};

@@ -8,7 +8,8 @@ use throng_wire::{OpCode, Prepared};
 
 use crate::backend::{Append, Asker, Draft, Outcome, Stored, Used};
 use crate::history::{Entry, Fate, Known};
-use crate::room::{Life, Memory, Order, Refused, Start};
+use crate::membership::{Refused, Start};
+use crate::room::{Life, Memory, Order};
 use crate::rule::Rule;
 
 /// Who publishes.

@@ -9,7 +9,7 @@ use throng_protocol::Timestamp;
 use crate::backend::Asker;
 use crate::history::millis;
 use crate::identity::Identity;
-use crate::room::Ending;
+use crate::membership::Ending;
 use crate::seats::ByUser;
 
 /// How long `ref`s of a quiet session are remembered: longer than any session can be away.

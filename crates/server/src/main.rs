@@ -76,7 +76,7 @@ fn configured(flags: &Flags, then: impl FnOnce(&Config) -> ExitCode) -> ExitCode
 
 /// One sentence on stderr, and exit code 2.
 fn refuse_to_start(sentence: &dyn Display) -> ExitCode {
-    let _ = writeln!(io::stderr(), "throng: {sentence}");
+    let _ = writeln!(io::stderr(), "throng: {}", without_numbers(&sentence.to_string()));
     ExitCode::from(2)
 }
 
@@ -90,6 +90,17 @@ fn raise_file_limit() -> usize {
     usize::try_from(current).unwrap_or(usize::MAX)
 }
 
+/// Without the numbers that the library puts behind what the system says.
+fn without_numbers(sentence: &str) -> String {
+    let mut rest = sentence;
+    let mut clean = String::with_capacity(sentence.len());
+    while let Some((before, behind)) = rest.split_once(" (os error ") {
+        clean.push_str(before);
+        rest = behind.split_once(')').map_or("", |(_, rest)| rest);
+    }
+    clean + rest
+}
+
 /// What the system says about a failure, as the end of a sentence.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
@@ -98,5 +109,20 @@ fn reason(error: &io::Error) -> String {
     match letters.next() {
         Some(first) => first.to_lowercase().chain(letters).collect(),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_errors_are_left_out() {
+        let sentence = "cannot open x: Read-only file system (os error 30); make it writable";
+        assert_eq!(
+            without_numbers(sentence),
+            "cannot open x: Read-only file system; make it writable"
+        );
+        assert_eq!(without_numbers("nothing here"), "nothing here");
     }
 }

@@ -259,7 +259,7 @@ for (const transport of /** @type {const} */ (['sse', 'auto'])) {
     await Promise.all([is(ada, 'online'), is(bo, 'online')]);
     await there.ready;
     await there.send({ type: 'chat', n: 6 });
-    await until(() => mine.length >= 6, 'the sixth');
+    await until(() => mine.length >= 6 && theirs.length >= 6, 'the sixth');
     assert.deepEqual(numbers(mine), range(6));
     assert.deepEqual(numbers(theirs), range(6));
     await until(() => here.exact && here.users.size === 2, 'exact presence');
