@@ -308,6 +308,7 @@ impl World {
         // A process begins after the one before has ended, and later than anything there.
         self.now = self.latest + 1;
         self.latest = self.now;
+        self.started = self.now;
         self.slow = Slow::new(&self.disk);
         self.hub = hub(self.runs, &self.slow);
         for (at, ledger) in self.ledgers.iter_mut().enumerate() {
