@@ -32,8 +32,9 @@ pub enum Note {
     Exit(u64, RoomId),
     /// A room that this asker waits for is open, or cannot be opened.
     Ready(u64),
-    /// What became of a message this asker has published.
-    Stored(u64, Result<(u64, Timestamp), Unavailable>),
+    /// What became of a message this asker has published, and whether somebody else had published it
+    /// before.
+    Stored(u64, Result<(u64, Timestamp), Unavailable>, bool),
     /// This asker is to be gone.
     Close(u64, CloseCode),
     /// The server is shutting down.
@@ -100,7 +101,9 @@ impl Front {
                 Post::Enter(id, room, _) => Some(Note::Enter(id.token(), room.id())),
                 Post::Exit(id, room) => Some(Note::Exit(id.token(), room)),
                 Post::Ready(token) => Some(Note::Ready(token)),
-                Post::Stored(token, result) => Some(Note::Stored(token, result)),
+                Post::Stored(token, result, duplicate) => {
+                    Some(Note::Stored(token, result, duplicate))
+                }
                 Post::Close(id, code, _) => Some(Note::Close(id.token(), code)),
                 Post::Shutdown(_) => Some(Note::Shutdown),
                 Post::End => Some(Note::End),

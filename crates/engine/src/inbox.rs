@@ -27,8 +27,9 @@ pub(crate) enum Post {
     DeliverFrom(RoomId, Prepared, ConnId),
     /// A room this connection waits for has been opened, or cannot be.
     Ready(u64),
-    /// What became of a message, for the front: workers get it as a frame.
-    Stored(u64, Result<(u64, Timestamp), Unavailable>),
+    /// What became of a message, for the front: workers get it as a frame. With whether it was asked for
+    /// again while it was being stored.
+    Stored(u64, Result<(u64, Timestamp), Unavailable>, bool),
     /// One frame for one connection.
     Send(ConnId, Bytes),
     /// The same for an answer that a connection waits for: it is never dropped.

@@ -215,7 +215,8 @@ impl Shared {
     ) {
         let Some(inbox) = self.inbox_of(asker) else { return };
         if asker.worker as usize == self.front() {
-            return inbox.push(Post::Stored(asker.token, stored.ok_or(Unavailable)));
+            let stored = stored.ok_or(Unavailable);
+            return inbox.push(Post::Stored(asker.token, stored, duplicate));
         }
         let mut text = Vec::new();
         match stored {

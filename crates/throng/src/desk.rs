@@ -30,8 +30,8 @@ struct State {
     ended: bool,
 }
 
-/// What became of a message.
-pub(crate) type Stored = Result<(u64, Timestamp), Unavailable>;
+/// What became of a message, and whether it is a repetition.
+pub(crate) type Stored = (Result<(u64, Timestamp), Unavailable>, bool);
 
 /// A message for event streams, made once for all of them.
 #[derive(Clone, Debug)]
@@ -168,9 +168,9 @@ impl Desk {
                             let _ = waiting.send(());
                         }
                     }
-                    Note::Stored(token, result) => {
+                    Note::Stored(token, result, duplicate) => {
                         if let Some(waiting) = self.state().storing.remove(&token) {
-                            let _ = waiting.send(result);
+                            let _ = waiting.send((result, duplicate));
                         }
                     }
                     Note::Close(token, _) => {

@@ -147,8 +147,8 @@ impl Server {
             Published::Now { seq, timestamp, .. } => (seq, timestamp, false),
             Published::Before { seq, timestamp } => (Some(seq), timestamp, true),
             Published::Later => match stored.await {
-                Ok(Ok((seq, timestamp))) => (Some(seq), timestamp, false),
-                Ok(Err(_)) | Err(_) => return Err(Fault::new(Code::Unavailable)),
+                Ok((Ok((seq, timestamp)), duplicate)) => (Some(seq), timestamp, duplicate),
+                Ok((Err(_), _)) | Err(_) => return Err(Fault::new(Code::Unavailable)),
             },
         };
         Ok(Sent { room: name.to_owned(), seq, timestamp: timestamp.0, duplicate })

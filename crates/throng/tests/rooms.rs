@@ -151,6 +151,22 @@ fn forged_and_foreign_tokens_begin_a_new_session() {
 }
 
 #[test]
+fn a_position_from_the_future_is_lost_or_an_error() {
+    let rig = rooms(Server::builder());
+    let mut ada = Client::new(&rig, "");
+    let epoch = ada.ask(json!({"type": "join", "room": "r"}))["epoch"].clone();
+    let future = json!({"epoch": epoch, "seq": 9});
+    let mut bob = Client::new(&rig, "");
+    let refused = bob.ask(json!({"type": "join", "room": "r", "since": future}));
+    assert_eq!(refused["code"], "bad_message");
+    let resumed = bob.ask(json!({"type": "resume", "rooms": {"r": future}}));
+    assert_eq!(resumed["rooms"]["r"]["recovered"], false, "{resumed}");
+    let plain = format!("/ws/r?since={}.9", epoch.as_str().unwrap());
+    let hello = next(&mut rig.connect(&plain));
+    assert_eq!((&hello["type"], &hello["recovered"]), (&json!("connected"), &json!(false)));
+}
+
+#[test]
 fn the_newer_connection_of_a_session_replaces_the_older() {
     let rig = rooms(Server::builder());
     let mut first = Client::new(&rig, "");
@@ -310,6 +326,15 @@ fn the_embedder_publishes_looks_and_sends_away() {
     let again = send(r#"{"type":"news","n":1}"#).unwrap();
     assert_eq!((again.seq, again.duplicate, again.timestamp), (Some(1), true, sent.timestamp));
     assert_eq!(ada.next()["n"], 1);
+    // Repeated while the first is still being stored.
+    let author = Author { reference: 2, ..author };
+    let both = rig.block_on(async {
+        let send = || rig.server.publish(Target::Room("r"), author, br#"{"type":"news","n":2}"#);
+        futures_util::future::join(send(), send()).await
+    });
+    let (first, second) = (both.0.unwrap(), both.1.unwrap());
+    assert_eq!((first.seq, second.seq), (Some(2), Some(2)));
+    assert_eq!((first.duplicate, second.duplicate), (false, true));
     for (bad, code) in [
         ("nonsense", Code::BadJson),
         (r#"{"type":"ping"}"#, Code::ReservedField),

@@ -25,10 +25,13 @@ pub(super) struct Begin<'a> {
     pub(super) echo: Echo,
     /// The state of presence that is known; the list is told if it is another one now.
     pub(super) presence_seq: Option<u64>,
+    /// A position from the future, which is not of our past, is one that is lost instead of an error.
+    pub(super) lenient: bool,
 }
 
 impl Begin<'_> {
-    pub(super) const NOW: Self = Self { start: Start::NOW, echo: Echo::Yes, presence_seq: None };
+    pub(super) const NOW: Self =
+        Self { start: Start::NOW, echo: Echo::Yes, presence_seq: None, lenient: false };
 }
 
 impl Typed {
@@ -44,7 +47,7 @@ impl Typed {
         let since = join.since.as_ref().map(|since| (&*since.epoch, since.seq));
         let start = Start { since, rewind: join.rewind.unwrap_or(0) };
         let echo = if join.echo { Echo::Yes } else { Echo::No };
-        let begin = Begin { start, echo, presence_seq: None };
+        let begin = Begin { start, echo, ..Begin::NOW };
         let entered = self.enter(&join.room, &begin, asker(conn, out), conn.id(), out, shared)?;
         let Some((joined, room)) = entered else { return Ok(Done::Wait) };
         let epoch = joined.epoch.to_string();
@@ -174,8 +177,8 @@ impl Typed {
         let since = back.since.as_ref().map(|since| (&*since.epoch, since.seq));
         let echo = if back.echo { Echo::Yes } else { Echo::No };
         let start = Start { since, rewind: 0 };
-        let begin = Begin { start, echo, presence_seq: back.presence_seq };
-        let entered = self.come_to(&back.room, &begin, asker, id, out, shared)?;
+        let begin = Begin { start, echo, presence_seq: back.presence_seq, lenient: true };
+        let entered = self.enter(&back.room, &begin, asker, id, out, shared)?;
         // `None`: forgotten and opened anew in between
         let (joined, _) = entered.ok_or_else(|| Fault::new(Code::Unavailable))?;
         Ok(joined)
@@ -198,28 +201,6 @@ impl Typed {
         Ok(())
     }
 
-    /// The same as [`Typed::enter`] for somebody who is there already: a position from the future, which is not
-    /// of our past, is one that is lost.
-    pub(super) fn come_to(
-        &mut self,
-        name: &str,
-        begin: &Begin<'_>,
-        asker: Asker,
-        id: ConnId,
-        out: &Out,
-        shared: &Shared,
-    ) -> Result<Option<(Joined, Arc<Room>)>, Fault> {
-        match self.enter(name, begin, asker, id, out, shared) {
-            Err(fault) if fault.code == Code::BadMessage => {
-                let start = Start { since: None, ..begin.start };
-                let begin = Begin { start, ..*begin };
-                let entered = self.enter(name, &begin, asker, id, out, shared)?;
-                Ok(entered.map(|(joined, room)| (Joined { recovered: false, ..joined }, room)))
-            }
-            entered => entered,
-        }
-    }
-
     /// Becomes a member of a room: at once live if nothing was missed, else behind. `None` while the
     /// room is being opened.
     pub(super) fn enter(
@@ -231,10 +212,11 @@ impl Typed {
         out: &Out,
         shared: &Shared,
     ) -> Result<Option<(Joined, Arc<Room>)>, Fault> {
+        let mut start = begin.start;
         loop {
             let Some(room) = open_room(name, asker, shared)? else { return Ok(None) };
             let mut order = room.order();
-            let joined = match order.join(&self.who, out.worker, &begin.start, wall_clock()) {
+            let mut joined = match order.join(&self.who, out.worker, &start, wall_clock()) {
                 Ok(joined) => joined,
                 Err(refused) => {
                     drop(order);
@@ -245,6 +227,10 @@ impl Typed {
                             return Err(Fault::new(Code::Unavailable));
                         }
                         Refused::Full => return Err(Fault::new(Code::RoomFull)),
+                        Refused::Future if begin.lenient => {
+                            start.since = None;
+                            continue;
+                        }
                         Refused::Future => {
                             return Err(Fault::new(Code::BadMessage)
                                 .with_message("`since` is beyond the last message of the room."));
@@ -252,6 +238,7 @@ impl Typed {
                     }
                 }
             };
+            joined.recovered &= begin.start.since.is_some() == start.since.is_some();
             if let Some(announcement) = &joined.announcement {
                 shared.deliver(&order, announcement);
             }
@@ -266,7 +253,7 @@ impl Typed {
             if let Some(due) = joined.wake {
                 shared.timers.at(due, &room);
             }
-            let promised = begin.start.since.is_some() && joined.recovered;
+            let promised = start.since.is_some() && joined.recovered;
             let after = joined.after;
             let behind = (!live).then(|| Box::new(Behind { after, presence_seq, promised }));
             self.behind += u32::from(behind.is_some());

@@ -122,8 +122,8 @@ impl Greeting {
         if let Some(name) = name {
             let since = start.since.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq));
             let start = throng_hub::Start { since, rewind: start.rewind };
-            let begin = Begin { start, ..Begin::NOW };
-            match typed.come_to(name, &begin, asker(conn, out), conn.id(), out, shared) {
+            let begin = Begin { start, lenient: true, ..Begin::NOW };
+            match typed.enter(name, &begin, asker(conn, out), conn.id(), out, shared) {
                 Ok(Some((entered, _))) => joined = Some(entered),
                 Ok(None) => {
                     conn.session = Session::Greeting(self);
