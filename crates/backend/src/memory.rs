@@ -152,13 +152,10 @@ impl Store {
         self.full_bytes + self.slim_bytes
     }
 
-    /// An epoch that was never there: the finish of SplitMix64 is one to one.
+    /// An epoch that was never there.
     fn fresh(&mut self) -> Epoch {
         self.epochs += 1;
-        let mut x = self.seed.wrapping_add(self.epochs.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        x = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ x >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        Epoch(x ^ x >> 31)
+        Epoch::new(self.seed, self.epochs)
     }
 
     /// What is remembered of a room, which is then no longer remembered here.

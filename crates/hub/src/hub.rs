@@ -101,7 +101,7 @@ impl Hub {
         let id = RoomId(self.next_room.fetch_add(1, Ordering::Relaxed));
         let name: Arc<str> = name.into();
         let rule = if space == Space::ROOMS { self.rules.of(&name) } else { &self.verbatim };
-        let epoch = Epoch::new(self.seed, id);
+        let epoch = Epoch::new(self.seed, id.0);
         let presence = first_presence(now).max(self.presence_floor.load(Ordering::Relaxed));
         let room = Room::opening(id, space, name.clone(), Arc::clone(rule), epoch, now, presence);
         let room = Arc::new(room);

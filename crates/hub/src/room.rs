@@ -24,9 +24,10 @@ pub struct RoomId(pub u64);
 pub struct Epoch(pub u64);
 
 impl Epoch {
-    pub(crate) fn new(seed: u64, room: RoomId) -> Self {
-        // The finish of SplitMix64: one to one, so rooms of one seed never share an epoch.
-        let mut x = seed.wrapping_add(room.0.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    /// The `n`th epoch of a seed. No two of one seed are alike.
+    pub fn new(seed: u64, n: u64) -> Self {
+        // The finish of SplitMix64, which is one to one.
+        let mut x = seed.wrapping_add(n.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         x = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         x = (x ^ x >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
         Self(x ^ x >> 31)
