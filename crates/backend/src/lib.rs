@@ -6,7 +6,9 @@
 //!   all that wait at the same time are written together. Rooms, numbers and epochs survive a restart of
 //!   the process and, as [`SyncMode`] says, of the machine.
 //!
-//! All of them pass one suite of tests, `tests/contract.rs`.
+//! Both pass one suite of tests, `tests/contract.rs`.
+//!
+//! Beside them, a [`Vault`] keeps who may come in: tickets, sessions, revocations, users, members, bans.
 //!
 //! ```
 //! # use std::sync::Arc;
@@ -41,6 +43,10 @@
 
 mod memory;
 mod sqlite;
+mod vault;
 
 pub use memory::Memory;
 pub use sqlite::{OpenError, Options, Sqlite, Stats, SyncMode};
+pub use vault::{
+    Answer, Begun, Member, NewSession, NewTicket, Redeemed, SessionRow, UserRow, Vault, VaultStats,
+};

@@ -191,6 +191,11 @@ impl Refs {
     fn bytes(&self) -> usize {
         self.sessions.values().map(|window| 96 + window.recent.capacity() * 32).sum()
     }
+
+    /// The same without looking at each.
+    pub(crate) fn about(&self) -> usize {
+        self.sessions.len() * 96 + self.count * 32
+    }
 }
 
 impl Window {

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use throng_protocol::Timestamp;
 
 use crate::backend::{Asker, Backend, Opened, Opening, Unavailable};
+use crate::budget::{Budget, Crowded};
 use crate::room::{Epoch, Room, RoomId};
 use crate::rule::{History, Presence, Rule, Rules};
 
@@ -37,6 +38,8 @@ pub struct Hub {
     shards: Box<[RwLock<Shard>]>,
     hasher: RandomState,
     rooms: AtomicUsize,
+    max_rooms: usize,
+    budget: Arc<Budget>,
     next_room: AtomicU64,
     /// Above every number of presence that a forgotten room had.
     presence_floor: AtomicU64,
@@ -70,6 +73,8 @@ impl Hub {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hasher: RandomState::new(),
             rooms: AtomicUsize::new(0),
+            max_rooms: usize::MAX,
+            budget: Arc::default(),
             next_room: AtomicU64::new(1),
             presence_floor: AtomicU64::new(0),
             seed,
@@ -79,12 +84,49 @@ impl Hub {
         }
     }
 
+    /// The same with at most so many rooms, and a budget for what they remember: see [`Hub::open`].
+    pub fn with_limits(mut self, max_rooms: usize, budget: Arc<Budget>) -> Self {
+        self.max_rooms = max_rooms;
+        self.budget = budget;
+        self
+    }
+
+    /// What rooms and connections may make the process keep.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// The rules of all rooms.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// What holds for the rooms of [`Space::ROOMS`] of this name, whether there is one or not.
     pub fn rule(&self, name: &str) -> &Arc<Rule> {
         self.rules.of(name)
     }
 
-    /// The room of this name, created on demand. The name is not looked at: check it with
+    /// The room of this name, created on demand if there may be one more.
+    ///
+    /// # Errors
+    /// When there is none of this name, and there are as many as there may be, or little memory is left.
+    /// Counted by the [`Budget`].
+    pub fn open(&self, space: Space, name: &str, now: Timestamp) -> Result<Arc<Room>, Crowded> {
+        if let Some(room) = self.find(space, name) {
+            return Ok(room);
+        }
+        if self.budget.is_tight() {
+            self.budget.refuse_room();
+            return Err(Crowded::Memory);
+        }
+        let made = self.make(space, name, now, self.max_rooms);
+        made.ok_or_else(|| {
+            self.budget.refuse_room();
+            Crowded::Rooms
+        })
+    }
+
+    /// The room of this name, created on demand whatever the limits. The name is not looked at: check it with
     /// [`names::is_room`](throng_protocol::names::is_room) where it comes in.
     ///
     /// A new room is opened by its backend, at once or soon: see [`Order::ready`](crate::Order::ready). A
@@ -93,20 +135,36 @@ impl Hub {
         if let Some(room) = self.find(space, name) {
             return room;
         }
+        loop {
+            if let Some(room) = self.make(space, name, now, usize::MAX) {
+                return room;
+            }
+        }
+    }
+
+    /// The room of this name; a new one unless there are already `most`.
+    fn make(&self, space: Space, name: &str, now: Timestamp, most: usize) -> Option<Arc<Room>> {
         let mut shard = self.shard(space, name).write().unwrap_or_else(PoisonError::into_inner);
         let names = shard.entry(space).or_default();
         if let Some(room) = names.get(name) {
-            return room.clone(); // somebody was faster
+            return Some(room.clone()); // somebody was faster
+        }
+        let one_more = |rooms: usize| (rooms < most).then_some(rooms + 1);
+        if self.rooms.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            if names.is_empty() {
+                shard.remove(&space);
+            }
+            return None;
         }
         let id = RoomId(self.next_room.fetch_add(1, Ordering::Relaxed));
         let name: Arc<str> = name.into();
         let rule = if space == Space::ROOMS { self.rules.of(&name) } else { &self.verbatim };
         let epoch = Epoch::new(self.seed, id.0);
         let presence = first_presence(now).max(self.presence_floor.load(Ordering::Relaxed));
-        let room = Room::opening(id, space, name.clone(), Arc::clone(rule), epoch, now, presence);
+        let holds = (Arc::clone(rule), Arc::clone(&self.budget));
+        let room = Room::opening(id, space, name.clone(), holds, epoch, now, presence);
         let room = Arc::new(room);
         names.insert(name, room.clone());
-        self.rooms.fetch_add(1, Ordering::Relaxed);
         if rule.volatile {
             room.order().open_bare();
         } else {
@@ -118,7 +176,7 @@ impl Hub {
                 room.order().open(Ok(opened));
             }
         }
-        room
+        Some(room)
     }
 
     /// A backend has opened a room, or cannot: see [`Sink::opened`](crate::Sink::opened). Names those who

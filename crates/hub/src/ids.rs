@@ -13,6 +13,11 @@ pub fn session_id(random: [u8; 10]) -> String {
     encode("s_", &random)
 }
 
+/// A ticket: `t_` and 32 letters for 160 bits. A secret.
+pub fn ticket(random: [u8; 20]) -> String {
+    encode("t_", &random)
+}
+
 const ALPHABET: [u8; 32] = *b"0123456789abcdefghjkmnpqrstvwxyz";
 
 pub(crate) fn encode(prefix: &str, bytes: &[u8]) -> String {

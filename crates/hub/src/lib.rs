@@ -77,12 +77,16 @@
 //! room down.
 
 mod backend;
+mod budget;
 mod history;
 mod hub;
 mod identity;
 pub mod ids;
+mod limits;
 mod membership;
 mod messages;
+mod pass;
+mod rights;
 mod room;
 mod rule;
 mod schema;
@@ -94,14 +98,18 @@ pub use backend::{
     Append, Asker, Backend, Draft, Log, Opened, Opening, Outcome, Past, Sink, Stored, Unavailable,
     Used,
 };
+pub use budget::{Budget, Crowded};
 pub use history::{Kept, REF_WINDOW};
 pub use hub::{Hub, Keep, Space};
 pub use identity::{Identity, IdentityError};
+pub use limits::{Meter, Rate, RateError, SharedMeter};
 pub use membership::{Due, Ending, Joined, Left, Refused, Start};
 pub use messages::{Author, Completed, Page, Published, Replay, Span, text_of};
+pub use pass::{Pass, Via};
+pub use rights::{Access, Allowed, Ban, DEMO, Grant, Grants, GrantsError, Rights};
 pub use room::{Closed, Epoch, MAX_LISTED, Order, Room, RoomId};
-pub use rule::{History, Pattern, Presence, Rule, Rules, Types};
+pub use rule::{History, Pattern, Presence, Rule, Rules, SlowPolicy, Types};
 pub use schema::{Schema, SchemaError, Violation};
-pub use sessions::{MAX_WINDOW, REMEMBERED, Sessions, Standing};
+pub use sessions::{Listed, MAX_WINDOW, REMEMBERED, Revoked, Sessions, Standing};
 pub use throng_protocol::Timestamp;
 pub use token::{Claim, Tokens};

@@ -93,7 +93,8 @@ impl Order<'_> {
     ///
     /// # Errors
     /// `unavailable` when it cannot be stored at the moment, `bad_message` for a `ref` that is older than
-    /// what is remembered.
+    /// what is remembered, `rate_limited` when there are too many messages in the room, `overloaded` when
+    /// the server has no memory left for a past.
     ///
     /// Cost: one allocation besides the frame's own, 150 ns for 128 bytes.
     pub fn publish(
@@ -105,6 +106,7 @@ impl Order<'_> {
         let fault = |code| Fault::new(code).with_reference(message.reference);
         let rule = &self.room.rule();
         if rule.volatile {
+            self.admit(now).map_err(|fault| fault.with_reference(message.reference))?;
             let timestamp = self.state.advance(now);
             let frame = self.encode(author.user_id, message, None, timestamp);
             return Ok(Published::Now { frame, seq: None, timestamp });
@@ -133,6 +135,7 @@ impl Order<'_> {
                 }
             }
         }
+        self.admit(now).map_err(|fault| fault.with_reference(message.reference))?;
         let now = self.state.time.max(now);
         let Life::Open(Some(log)) = &mut self.state.life else {
             return Err(fault(Code::Unavailable));
@@ -160,6 +163,37 @@ impl Order<'_> {
                 Ok(Published::Later)
             }
             Append::Refused(_) => Err(fault(Code::Unavailable)),
+        }
+    }
+
+    /// Whether one message more may be published here, as far as its number and memory go.
+    fn admit(&mut self, now: Timestamp) -> Result<(), Fault> {
+        let room = self.room;
+        if let Some(rate) = &room.rule().rate {
+            // By the clock itself: the room's time may be ahead of it, and stand still.
+            let now = now.0.saturating_mul(1_000_000);
+            let meter = &mut self.state.memory().meter;
+            meter.mend(rate, now);
+            if let Err(wait) = meter.take(rate, 1, now) {
+                room.budget.refuse_rate();
+                return Err(Fault::new(Code::RateLimited)
+                    .with_message("Too many messages in this room; try again later.")
+                    .with_retry_after(wait));
+            }
+        }
+        if room.rule().history.size > 0 && room.budget.is_spent() {
+            room.budget.refuse_message();
+            return Err(Fault::new(Code::Overloaded));
+        }
+        Ok(())
+    }
+
+    /// Tells the budget what the room remembers.
+    pub(crate) fn account(&mut self) {
+        if let Some(memory) = &mut self.state.memory {
+            let bytes = memory.ring.bytes() + memory.refs.about();
+            self.room.budget.change(memory.accounted, bytes);
+            memory.accounted = bytes;
         }
     }
 
@@ -261,6 +295,7 @@ impl Order<'_> {
         if !matches!(span, Span::After(_)) {
             messages.reverse();
         }
+        self.account();
         Ok(Page { messages, more })
     }
 
@@ -277,6 +312,7 @@ impl Order<'_> {
             memory.ring.trim(now, &limits);
             first = memory.ring.first();
         }
+        self.account();
         let rewound = || {
             let oldest = first.map_or(seq, |first| first - 1);
             seq.saturating_sub(u64::from(start.rewind)).max(oldest)
@@ -311,6 +347,7 @@ impl Order<'_> {
                 memory.refs.note(&message.session, message.reference, fate, timestamp);
             }
         }
+        self.account();
     }
 
     fn encode(
@@ -348,6 +385,7 @@ impl Order<'_> {
             memory.refs.note(session, reference, fate, timestamp);
             memory.refs.sweep(timestamp);
         }
+        self.account();
     }
 }
 

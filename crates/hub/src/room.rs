@@ -4,10 +4,12 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use throng_protocol::{Code, Fault, Publish, Timestamp};
 
 use crate::backend::{Asker, Log, Opened, Past, Unavailable};
+use crate::budget::Budget;
 use crate::history::{Kept, Refs, Ring};
 use crate::hub::Space;
 use crate::identity::Identity;
 use crate::ids;
+use crate::limits::Meter;
 use crate::rule::{Presence, Rule};
 use crate::seats::Seats;
 
@@ -46,6 +48,7 @@ pub struct Room {
     space: Space,
     name: Arc<str>,
     rule: Arc<Rule>,
+    pub(crate) budget: Arc<Budget>,
     state: Mutex<State>,
 }
 
@@ -55,7 +58,7 @@ impl Room {
         id: RoomId,
         space: Space,
         name: Arc<str>,
-        rule: Arc<Rule>,
+        (rule, budget): (Arc<Rule>, Arc<Budget>),
         epoch: Epoch,
         now: Timestamp,
         presence_seq: u64,
@@ -75,7 +78,7 @@ impl Room {
             pending: 0,
             memory: None,
         };
-        Self { id, space, name, rule, state: Mutex::new(state) }
+        Self { id, space, name, rule, budget, state: Mutex::new(state) }
     }
 
     /// Its number.
@@ -189,8 +192,12 @@ impl Order<'_> {
         match opened.past {
             Past::None => self.restore(opened.refs, Vec::new()),
             Past::Kept(kept) => {
-                state.memory =
-                    Some(Box::new(Memory { ring: kept.ring, refs: kept.refs, late: Vec::new() }));
+                state.memory = Some(Box::new(Memory {
+                    ring: kept.ring,
+                    refs: kept.refs,
+                    ..Memory::default()
+                }));
+                self.account();
             }
             Past::Stored(stored) => self.restore(opened.refs, stored),
         }
@@ -262,7 +269,8 @@ impl Order<'_> {
         }
         if let Life::Open(Some(log)) = std::mem::replace(&mut state.life, Life::Forgotten) {
             let memory = state.memory.take().unwrap_or_default();
-            let Memory { ring, refs, .. } = *memory;
+            let Memory { ring, refs, accounted, .. } = *memory;
+            self.room.budget.change(accounted, 0);
             let (epoch, seq, time) = (state.epoch, state.seq, state.time);
             log.close(Kept { epoch, seq, time, ring, refs });
         }
@@ -333,6 +341,10 @@ pub(crate) struct Memory {
     pub(crate) refs: Refs,
     /// Who asked again for a `ref` that is being stored.
     pub(crate) late: Vec<(Box<str>, u64, Asker)>,
+    /// How often something was published lately, where there is a limit.
+    pub(crate) meter: Meter,
+    /// What the budget knows of this.
+    pub(crate) accounted: usize,
 }
 
 impl State {
@@ -377,7 +389,7 @@ mod tests {
 
     #[test]
     fn a_quiet_room_is_small() {
-        assert!(size_of::<Room>() <= 208, "{}", size_of::<Room>());
+        assert!(size_of::<Room>() <= 216, "{}", size_of::<Room>());
         assert!(size_of::<State>() <= 160, "{}", size_of::<State>());
     }
 }

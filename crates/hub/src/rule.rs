@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::limits::Rate;
 use crate::schema::Schema;
 
 /// What holds for the rooms of a pattern.
@@ -24,8 +25,32 @@ pub struct Rule {
     pub max_members: usize,
     /// Whether there are rooms of this pattern. Default `true`.
     pub allow: bool,
+    /// Whether only members may do anything there, as the list of the room's members says. Default
+    /// `false`.
+    pub membership: bool,
     /// What may be published.
     pub types: Types,
+    /// How often somebody may publish here, all members together; `None` (the default) for no limit.
+    pub rate: Option<Rate>,
+    /// What a message of a type costs its sender's rate, if not 1.
+    pub costs: HashMap<String, u32>,
+    /// What happens to messages for a member that cannot keep up; `None` (the default) for what its
+    /// endpoint says.
+    pub slow: Option<SlowPolicy>,
+    /// With [`SlowPolicy::Latest`]: the field of the payload whose value says which message takes the place
+    /// of which. Empty (the default) for the sender and the type.
+    pub slow_key: String,
+}
+
+/// What happens to the messages of a room for a member that reads too slowly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SlowPolicy {
+    /// The connection is closed with `4508`; the client comes back and resumes.
+    Disconnect,
+    /// They are dropped for this member and counted. Control frames never are.
+    Drop,
+    /// Of each key ([`Rule::slow_key`]) only the newest is kept, and sent when the member has caught up.
+    Latest,
 }
 
 /// How much of a room's past is kept: whatever ends first.
@@ -70,8 +95,20 @@ impl Default for Rule {
             grace: Duration::from_secs(10),
             max_members: 0,
             allow: true,
+            membership: false,
             types: Types::default(),
+            rate: None,
+            costs: HashMap::new(),
+            slow: None,
+            slow_key: String::new(),
         }
+    }
+}
+
+impl Rule {
+    /// What a message of this type costs its sender's rate.
+    pub fn cost(&self, kind: &str) -> u32 {
+        if self.costs.is_empty() { 1 } else { self.costs.get(kind).copied().unwrap_or(1) }
     }
 }
 
@@ -97,6 +134,7 @@ impl Default for Types {
 pub struct Rules {
     listed: Vec<(Pattern, Arc<Rule>)>,
     fallback: Arc<Rule>,
+    costly: bool,
 }
 
 impl Rules {
@@ -113,16 +151,20 @@ impl Rules {
         let own = Rule { presence: Presence::Off, ..Rule::default() };
         let built_in = [(Pattern::new("live:*"), live), (Pattern::new("@*"), own)];
         let listed = listed.into_iter().chain(built_in);
-        Self {
-            listed: listed.map(|(pattern, rule)| (pattern, Arc::new(rule))).collect(),
-            fallback: Arc::default(),
-        }
+        let listed: Vec<_> = listed.map(|(pattern, rule)| (pattern, Arc::new(rule))).collect();
+        let costly = listed.iter().any(|(_, rule)| !rule.costs.is_empty());
+        Self { listed, fallback: Arc::default(), costly }
     }
 
     /// The rule of a room. One comparison for each pattern before it; no allocation.
     pub fn of(&self, name: &str) -> &Arc<Rule> {
         let listed = self.listed.iter().find(|(pattern, _)| pattern.matches(name));
         listed.map_or(&self.fallback, |(_, rule)| rule)
+    }
+
+    /// Whether any type costs other than 1 anywhere.
+    pub fn has_costs(&self) -> bool {
+        self.costly
     }
 }
 

@@ -1,4 +1,6 @@
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +12,7 @@ use crate::backend::Asker;
 use crate::history::millis;
 use crate::identity::Identity;
 use crate::membership::Ending;
+use crate::pass::Pass;
 use crate::seats::ByUser;
 
 /// How long `ref`s of a quiet session are remembered: longer than any session can be away.
@@ -21,15 +24,27 @@ pub const MAX_WINDOW: Duration = Duration::from_secs(10 * 60);
 /// Who is connected, and which sessions may come back.
 ///
 /// A session whose connection was lost can be taken up again for the *resume window*. Everything is in
-/// 64 shards with a lock each. A connected session takes about 120 bytes here, a lost one 60 more; of
+/// 64 shards with a lock each. A connected session takes about 140 bytes here, a lost one 60 more; of
 /// these there are at most twice as many as connected ones, or a quarter of a million.
-#[derive(Debug)]
+///
+/// A session that is signed in has a [`Pass`]. It ends when the pass does ([`Sessions::expired`]), or is revoked; then
+/// its resume token is worthless, and a refresh that is still on its way comes too late ([`Sessions::renew`]).
 pub struct Sessions {
     shards: Box<[Mutex<Shard>]>,
+    /// When passes end, those that have been renewed or gone since included.
+    expiring: Mutex<Expiring>,
+    ended: Box<dyn Fn(&str) + Send + Sync>,
     hasher: RandomState,
     users: AtomicUsize,
     window: Duration,
     started: Timestamp,
+}
+
+#[derive(Default)]
+struct Expiring {
+    heap: BinaryHeap<Reverse<(Timestamp, Named)>>,
+    /// From how many on it is looked through for those that are gone.
+    full: usize,
 }
 
 #[derive(Debug, Default)]
@@ -38,15 +53,31 @@ struct Shard {
     /// The sessions that were lost, by when they expire. Those that have come back since are recognised
     /// by the time in `users` not being theirs.
     lost: VecDeque<(Timestamp, Arc<Identity>)>,
+    /// What was revoked lately: whoever is on the way in must not slip through.
+    gone: VecDeque<Gone>,
     connected: usize,
+}
+
+/// A revocation: of one session, or of all that a user had opened by then.
+#[derive(Debug)]
+struct Gone {
+    user: Box<str>,
+    session: Option<Box<str>>,
+    at: Timestamp,
 }
 
 /// A session of a user.
 #[derive(Debug)]
 struct Held {
     who: Arc<Identity>,
+    pass: Option<Arc<Pass>>,
+    since: Timestamp,
     state: State,
 }
+
+/// A session by its names, in an order.
+#[derive(Clone, Debug)]
+struct Named(Arc<Identity>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -65,10 +96,35 @@ pub enum Standing {
     Unknown,
 }
 
+/// A session, as somebody asks for it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Whose it is.
+    pub who: Arc<Identity>,
+    /// What it may do; none for anonymous visitors.
+    pub pass: Option<Arc<Pass>>,
+    /// When it began here.
+    pub since: Timestamp,
+    /// Where its connection is; none while it is away.
+    pub place: Option<Asker>,
+}
+
 impl Sessions {
     /// Nobody is there. Sessions may be away for `window`, at most [`MAX_WINDOW`].
     pub fn new(window: Duration, now: Timestamp) -> Self {
+        Self::telling(window, now, |_| {})
+    }
+
+    /// The same; `ended` is told the ids of signed-in sessions that are over for good, under no lock. It must not
+    /// block.
+    pub fn telling(
+        window: Duration,
+        now: Timestamp,
+        ended: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Self {
         Self {
+            expiring: Mutex::default(),
+            ended: Box::new(ended),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             users: AtomicUsize::new(0),
@@ -82,19 +138,36 @@ impl Sessions {
         self.window
     }
 
-    /// A connection begins with this session, new or taken up again. Names the older connection that
-    /// has it and is to be closed.
-    pub fn arrive(&self, who: &Arc<Identity>, place: Asker, now: Timestamp) -> Option<Asker> {
+    /// A connection begins with this session, new or taken up again. `pass`: of whoever is signed in. Names the
+    /// older connection that has it and is to be closed.
+    ///
+    /// # Errors
+    /// When the session was revoked a moment ago.
+    pub fn arrive(
+        &self,
+        who: &Arc<Identity>,
+        pass: Option<&Arc<Pass>>,
+        place: Asker,
+        now: Timestamp,
+    ) -> Result<Option<Asker>, Revoked> {
         let mut shard = self.shard(who.user_id());
-        shard.expire(now);
+        let over = shard.expire(now);
+        if shard.is_gone(who, pass.map(|pass| &**pass)) {
+            drop(shard);
+            self.tell(&over);
+            return Err(Revoked);
+        }
         let held = match shard.users.get_mut(who.user_id()) {
             Some(held) => held,
             None => shard.users.entry(ByUser(Arc::clone(who))).or_insert(Vec::with_capacity(1)),
         };
         let first = !held.iter().any(Held::is_connected);
         let known = held.iter_mut().find(|held| held.who.session_id() == who.session_id());
+        let mut expires = pass.and_then(|pass| pass.expires);
         let older = match known {
             Some(held) => {
+                let before = std::mem::replace(&mut held.pass, pass.cloned());
+                expires = expires.filter(|_| before.and_then(|pass| pass.expires) != expires);
                 let older = std::mem::replace(&mut held.state, State::Connected(place));
                 match older {
                     State::Connected(older) => Some(older),
@@ -102,13 +175,42 @@ impl Sessions {
                 }
             }
             None => {
-                held.push(Held { who: Arc::clone(who), state: State::Connected(place) });
+                let (who, pass) = (Arc::clone(who), pass.cloned());
+                held.push(Held { who, pass, since: now, state: State::Connected(place) });
                 None
             }
         };
         shard.connected += usize::from(older.is_none());
         self.users.fetch_add(usize::from(first), Ordering::Relaxed);
-        older
+        drop(shard);
+        self.expires(who, expires, now);
+        self.tell(&over);
+        Ok(older)
+    }
+
+    /// A new session does not begin after all.
+    pub fn abandon(&self, who: &Identity, pass: Option<&Arc<Pass>>) {
+        if pass.is_some() {
+            (self.ended)(who.session_id());
+        }
+    }
+
+    /// Gives a session another pass, if this connection still has it: a refresh that comes too late changes nothing.
+    #[must_use]
+    pub fn renew(&self, who: &Arc<Identity>, place: Asker, pass: &Arc<Pass>) -> bool {
+        let mut shard = self.shard(who.user_id());
+        if shard.is_gone(who, Some(pass)) {
+            return false;
+        }
+        let mut held = shard.users.get_mut(who.user_id()).into_iter().flatten();
+        let mine = |held: &&mut Held| {
+            held.who.session_id() == who.session_id() && held.state == State::Connected(place)
+        };
+        let Some(held) = held.find(mine) else { return false };
+        held.pass = Some(Arc::clone(pass));
+        drop(shard);
+        self.expires(who, pass.expires, pass.opened);
+        true
     }
 
     /// A connection ends. When it was lost, its session may come back. Nothing happens when another
@@ -116,37 +218,168 @@ impl Sessions {
     pub fn depart(&self, who: &Arc<Identity>, place: Asker, ending: Ending, now: Timestamp) {
         let mut guard = self.shard(who.user_id());
         let shard = &mut *guard;
-        shard.expire(now);
-        let Some(held) = shard.users.get_mut(who.user_id()) else { return };
+        let mut over = shard.expire(now);
+        let Some(held) = shard.users.get_mut(who.user_id()) else {
+            drop(guard);
+            return self.tell(&over);
+        };
         let mine = |held: &Held| {
             held.who.session_id() == who.session_id() && held.state == State::Connected(place)
         };
-        let Some(at) = held.iter().position(mine) else { return };
+        let Some(at) = held.iter().position(mine) else {
+            drop(guard);
+            return self.tell(&over);
+        };
         shard.connected -= 1;
-        if ending == Ending::Lost && shard.lost.len() < FEW_LOST.max(2 * shard.connected) {
+        let revoked = is_gone(&shard.gone, who, held[at].pass.as_deref());
+        if ending == Ending::Lost
+            && !revoked
+            && shard.lost.len() < FEW_LOST.max(2 * shard.connected)
+        {
             let until = Timestamp(now.0.saturating_add(millis(self.window)));
             held[at].state = State::Lost { until };
             shard.lost.push_back((until, Arc::clone(&held[at].who)));
         } else {
-            held.swap_remove(at);
+            let gone = held.swap_remove(at);
+            over.extend(gone.pass.is_some().then_some(gone.who));
         }
         let last = !held.iter().any(Held::is_connected);
         if held.is_empty() {
             shard.users.remove(who.user_id());
         }
         shard.shrink();
+        drop(guard);
         self.users.fetch_sub(usize::from(last), Ordering::Relaxed);
+        self.tell(&over);
+    }
+
+    /// A session, if it is known: connected, or lost and still to come back.
+    pub fn find(&self, user_id: &str, session_id: &str, now: Timestamp) -> Option<Listed> {
+        let shard = self.shard(user_id);
+        let held = shard.users.get(user_id).into_iter().flatten();
+        let mut held = held.filter(|held| held.who.session_id() == session_id);
+        let held = held.next().filter(|held| held.is_known(now))?;
+        (!shard.is_gone(&held.who, held.pass.as_deref())).then(|| held.listed())
+    }
+
+    /// The sessions of one user, or of all, that `wanted` accepts. Looks at all of them: for people, and for
+    /// checks that are paced.
+    pub fn list(
+        &self,
+        user_id: Option<&str>,
+        now: Timestamp,
+        mut wanted: impl FnMut(&Listed) -> bool,
+    ) -> Vec<Listed> {
+        let mut listed = Vec::new();
+        let mut look = |shard: &Shard| {
+            let all = shard
+                .users
+                .iter()
+                .filter(|(user, _)| user_id.is_none_or(|wanted| wanted == user.0.user_id()));
+            let held = all.flat_map(|(_, held)| held).filter(|held| held.is_known(now));
+            listed.extend(held.map(Held::listed).filter(&mut wanted));
+        };
+        match user_id {
+            Some(user) => look(&self.shard(user)),
+            None => self.shards.iter().for_each(|shard| look(&enter(shard))),
+        }
+        listed
+    }
+
+    /// Ends a session, connected or not: it cannot come back. Names its connection, to be closed.
+    pub fn revoke(&self, user_id: &str, session_id: &str, now: Timestamp) -> Option<Asker> {
+        let mut guard = self.shard(user_id);
+        let shard = &mut *guard;
+        let over = shard.expire(now);
+        let (user, session) = (user_id.into(), Some(session_id.into()));
+        shard.gone.push_back(Gone { user, session, at: now });
+        let mut place = None;
+        if let Some(held) = shard.users.get_mut(user_id) {
+            held.retain(|held| match held.state {
+                _ if held.who.session_id() != session_id => true,
+                // It stays until its connection is gone; nobody can take it up any more.
+                State::Connected(at) => {
+                    place = Some(at);
+                    true
+                }
+                State::Lost { .. } => false,
+            });
+            if held.is_empty() {
+                shard.users.remove(user_id);
+            }
+        }
+        drop(guard);
+        self.tell(&over);
+        place
+    }
+
+    /// Ends all signed-in sessions of a user, those on their way in included. Names the connections, to be
+    /// closed.
+    pub fn revoke_all(&self, user_id: &str, now: Timestamp) -> Vec<Asker> {
+        let shard = &mut *self.shard(user_id);
+        shard.gone.push_back(Gone { user: user_id.into(), session: None, at: now });
+        let mut places = Vec::new();
+        if let Some(held) = shard.users.get_mut(user_id) {
+            held.retain(|held| match held.state {
+                _ if held.pass.is_none() => true,
+                State::Connected(at) => {
+                    places.push(at);
+                    true
+                }
+                State::Lost { .. } => false,
+            });
+            if held.is_empty() {
+                shard.users.remove(user_id);
+            }
+        }
+        places
+    }
+
+    /// The sessions whose pass is over by now.
+    pub fn expired(&self, now: Timestamp) -> Vec<Listed> {
+        let mut due = Vec::new();
+        let mut expiring = self.expiring.lock().unwrap_or_else(PoisonError::into_inner);
+        while expiring.heap.peek().is_some_and(|Reverse((when, _))| *when <= now) {
+            due.extend(expiring.heap.pop().map(|Reverse((_, Named(who)))| who));
+        }
+        drop(expiring);
+        let over = |listed: &Listed| listed.pass.as_ref().is_some_and(|pass| pass.is_over(now));
+        due.iter()
+            .filter_map(|who| self.find(who.user_id(), who.session_id(), now))
+            .filter(over)
+            .collect()
+    }
+
+    /// When the next pass ends, as far as is known.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        let expiring = self.expiring.lock().unwrap_or_else(PoisonError::into_inner);
+        expiring.heap.peek().map(|Reverse((when, _))| *when)
+    }
+
+    fn expires(&self, who: &Arc<Identity>, when: Option<Timestamp>, now: Timestamp) {
+        let Some(when) = when else { return };
+        let mut expiring = self.expiring.lock().unwrap_or_else(PoisonError::into_inner);
+        expiring.heap.push(Reverse((when, Named(Arc::clone(who)))));
+        if expiring.heap.len() > expiring.full.max(MANY_EXPIRING) {
+            // Those that have gone before their time.
+            expiring.heap.retain(|Reverse((when, Named(who)))| {
+                let listed = self.find(who.user_id(), who.session_id(), now);
+                listed.and_then(|listed| listed.pass?.expires) == Some(*when)
+            });
+            expiring.full = 2 * expiring.heap.len();
+        }
+    }
+
+    fn tell(&self, over: &[Arc<Identity>]) {
+        over.iter().for_each(|who| (self.ended)(who.session_id()));
     }
 
     /// What is known of a session.
     pub fn standing(&self, user_id: &str, session_id: &str, now: Timestamp) -> Standing {
-        let shard = self.shard(user_id);
-        let held = shard.users.get(user_id).into_iter().flatten();
-        let mut held = held.filter(|held| held.who.session_id() == session_id);
-        match held.next().map(|held| held.state) {
-            Some(State::Connected(place)) => Standing::Connected(place),
-            Some(State::Lost { until }) if until > now => Standing::Lost,
-            _ => Standing::Unknown,
+        match self.find(user_id, session_id, now) {
+            Some(Listed { place: Some(place), .. }) => Standing::Connected(place),
+            Some(_) => Standing::Lost,
+            None => Standing::Unknown,
         }
     }
 
@@ -156,16 +389,12 @@ impl Sessions {
     }
 
     /// Sends a user away: sessions that were lost cannot come back. Names the connections, to be closed.
-    pub fn dismiss(&self, user_id: &str) -> Vec<Asker> {
-        let mut shard = self.shard(user_id);
-        if let Some(held) = shard.users.get_mut(user_id) {
-            held.retain(Held::is_connected);
-            if held.is_empty() {
-                shard.users.remove(user_id);
-            }
-        }
+    pub fn dismiss(&self, user_id: &str, now: Timestamp) -> Vec<Asker> {
+        let shard = self.shard(user_id);
+        let held = shard.users.get(user_id).into_iter().flatten();
+        let sessions: Vec<Box<str>> = held.map(|held| held.who.session_id().into()).collect();
         drop(shard);
-        self.places(user_id)
+        sessions.iter().filter_map(|session| self.revoke(user_id, session, now)).collect()
     }
 
     /// The connections of a user.
@@ -185,30 +414,107 @@ impl Sessions {
     }
 
     fn shard(&self, user_id: &str) -> MutexGuard<'_, Shard> {
-        let at = self.hasher.hash_one(user_id) as usize % self.shards.len();
-        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
+        enter(&self.shards[self.hasher.hash_one(user_id) as usize % self.shards.len()])
     }
+}
+
+fn enter(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions").field("users", &self.users).finish_non_exhaustive()
+    }
+}
+
+/// The session has been revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revoked;
+
+impl Ord for Named {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let names = |Self(who): &Self| (who.user_id().to_owned(), who.session_id().to_owned());
+        match Arc::ptr_eq(&self.0, &other.0) {
+            true => std::cmp::Ordering::Equal,
+            false => names(self).cmp(&names(other)),
+        }
+    }
+}
+
+impl PartialOrd for Named {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Named {}
+
+fn is_gone(gone: &VecDeque<Gone>, who: &Identity, pass: Option<&Pass>) -> bool {
+    gone.iter().filter(|gone| *gone.user == *who.user_id()).any(|gone| match &gone.session {
+        Some(session) => **session == *who.session_id(),
+        None => pass.is_some_and(|pass| pass.opened <= gone.at),
+    })
 }
 
 impl Held {
     fn is_connected(&self) -> bool {
         matches!(self.state, State::Connected(_))
     }
+
+    /// Whether it is connected, or may come back.
+    fn is_known(&self, now: Timestamp) -> bool {
+        match self.state {
+            State::Connected(_) => true,
+            State::Lost { until } => until > now,
+        }
+    }
+
+    fn listed(&self) -> Listed {
+        let place = match self.state {
+            State::Connected(place) => Some(place),
+            State::Lost { .. } => None,
+        };
+        Listed { who: Arc::clone(&self.who), pass: self.pass.clone(), since: self.since, place }
+    }
 }
 
 impl Shard {
-    /// Lets go of sessions that have not come back. Amortised constant.
-    fn expire(&mut self, now: Timestamp) {
+    /// Lets go of sessions that have not come back. Amortised constant. Names those that were signed in.
+    #[must_use]
+    fn expire(&mut self, now: Timestamp) -> Vec<Arc<Identity>> {
+        let mut over = Vec::new();
         while self.lost.front().is_some_and(|(until, _)| *until <= now) {
             let Some((until, who)) = self.lost.pop_front() else { break };
             let Some(held) = self.users.get_mut(who.user_id()) else { continue };
             let gone = State::Lost { until };
-            held.retain(|held| held.state != gone || held.who.session_id() != who.session_id());
+            held.retain(|held| {
+                let stays = held.state != gone || held.who.session_id() != who.session_id();
+                if !stays && held.pass.is_some() {
+                    over.push(Arc::clone(&held.who));
+                }
+                stays
+            });
             if held.is_empty() {
                 self.users.remove(who.user_id());
             }
         }
+        let slipped_by = now.0.saturating_sub(ON_THE_WAY);
+        while self.gone.front().is_some_and(|gone| gone.at.0 < slipped_by) {
+            self.gone.pop_front();
+        }
         self.shrink();
+        over
+    }
+
+    fn is_gone(&self, who: &Identity, pass: Option<&Pass>) -> bool {
+        is_gone(&self.gone, who, pass)
     }
 
     fn shrink(&mut self) {
@@ -222,6 +528,9 @@ impl Shard {
 }
 
 const SHARDS: usize = 64;
+const MANY_EXPIRING: usize = 4096;
+/// Nobody takes longer from the check of a credential to the worker, in milliseconds.
+const ON_THE_WAY: u64 = 60_000;
 /// In each shard.
 const FEW_LOST: usize = 4096;
 
@@ -241,15 +550,15 @@ mod tests {
     fn a_lost_session_comes_back_within_the_window() {
         let sessions = Sessions::new(WINDOW, Timestamp(0));
         let ada = who("u_1", "s_1");
-        assert_eq!(sessions.arrive(&ada, AT, Timestamp(0)), None);
+        assert_eq!(sessions.arrive(&ada, None, AT, Timestamp(0)), Ok(None));
         assert_eq!(sessions.standing("u_1", "s_1", Timestamp(1)), Standing::Connected(AT));
         sessions.depart(&ada, AT, Ending::Lost, Timestamp(1000));
         assert_eq!(sessions.user_count(), 0);
         assert_eq!(sessions.standing("u_1", "s_1", Timestamp(120_999)), Standing::Lost);
         assert_eq!(sessions.standing("u_1", "s_1", Timestamp(121_000)), Standing::Unknown);
-        assert_eq!(sessions.arrive(&ada, ELSEWHERE, Timestamp(2000)), None);
+        assert_eq!(sessions.arrive(&ada, None, ELSEWHERE, Timestamp(2000)), Ok(None));
         assert_eq!(sessions.user_count(), 1);
-        sessions.arrive(&who("u_2", "s_2"), AT, Timestamp(900_000)); // whatever expires, expires
+        sessions.arrive(&who("u_2", "s_2"), None, AT, Timestamp(900_000)).unwrap(); // whatever expires, expires
         assert_eq!(sessions.places("u_1"), [ELSEWHERE]);
     }
 
@@ -257,7 +566,7 @@ mod tests {
     fn an_orderly_end_is_one() {
         let sessions = Sessions::new(WINDOW, Timestamp(0));
         let ada = who("u_1", "s_1");
-        sessions.arrive(&ada, AT, Timestamp(0));
+        sessions.arrive(&ada, None, AT, Timestamp(0)).unwrap();
         sessions.depart(&ada, AT, Ending::Orderly, Timestamp(1));
         assert_eq!(sessions.standing("u_1", "s_1", Timestamp(2)), Standing::Unknown);
         assert_eq!(sessions.user_count(), 0);
@@ -267,8 +576,9 @@ mod tests {
     fn the_newer_connection_has_the_session() {
         let sessions = Sessions::new(WINDOW, Timestamp(0));
         let ada = who("u_1", "s_1");
-        sessions.arrive(&ada, AT, Timestamp(0));
-        assert_eq!(sessions.arrive(&who("u_1", "s_1"), ELSEWHERE, Timestamp(1)), Some(AT));
+        sessions.arrive(&ada, None, AT, Timestamp(0)).unwrap();
+        let arrived = sessions.arrive(&who("u_1", "s_1"), None, ELSEWHERE, Timestamp(1));
+        assert_eq!(arrived, Ok(Some(AT)));
         sessions.depart(&ada, AT, Ending::Lost, Timestamp(2));
         assert_eq!(sessions.standing("u_1", "s_1", Timestamp(3)), Standing::Connected(ELSEWHERE));
         assert_eq!(sessions.user_count(), 1);
@@ -278,8 +588,8 @@ mod tests {
     fn users_are_counted_once() {
         let sessions = Sessions::new(WINDOW, Timestamp(0));
         let (one, two) = (who("u_1", "s_1"), who("u_1", "s_2"));
-        sessions.arrive(&one, AT, Timestamp(0));
-        sessions.arrive(&two, ELSEWHERE, Timestamp(0));
+        sessions.arrive(&one, None, AT, Timestamp(0)).unwrap();
+        sessions.arrive(&two, None, ELSEWHERE, Timestamp(0)).unwrap();
         assert_eq!((sessions.user_count(), sessions.places("u_1").len()), (1, 2));
         sessions.depart(&one, AT, Ending::Lost, Timestamp(1));
         assert_eq!(sessions.user_count(), 1);
@@ -294,15 +604,88 @@ mod tests {
         let sessions = Sessions::new(WINDOW, Timestamp(0));
         for n in 0..SHARDS * FEW_LOST * 2 {
             let who = who(&format!("u_{n}"), "s");
-            sessions.arrive(&who, AT, Timestamp(0));
+            sessions.arrive(&who, None, AT, Timestamp(0)).unwrap();
             sessions.depart(&who, AT, Ending::Lost, Timestamp(0));
         }
         let lost: usize =
             sessions.shards.iter().map(|shard| shard.lock().unwrap().lost.len()).sum();
         assert!(lost <= SHARDS * FEW_LOST, "{lost}");
         for shard in &sessions.shards {
-            shard.lock().unwrap().expire(Timestamp(1_000_000));
+            assert!(shard.lock().unwrap().expire(Timestamp(1_000_000)).is_empty());
             assert!(shard.lock().unwrap().users.is_empty());
         }
+    }
+
+    fn pass(expires: u64, opened: u64) -> Arc<Pass> {
+        let (expires, opened) = (Some(Timestamp(expires)), Timestamp(opened));
+        Arc::new(Pass { expires, opened, ..Pass::default() })
+    }
+
+    #[test]
+    fn passes_end_when_they_say() {
+        let sessions = Sessions::new(WINDOW, Timestamp(0));
+        let (ada, bob) = (who("ada", "s_1"), who("bob", "s_2"));
+        sessions.arrive(&ada, Some(&pass(500, 0)), AT, Timestamp(0)).unwrap();
+        sessions.arrive(&bob, Some(&pass(600, 0)), ELSEWHERE, Timestamp(0)).unwrap();
+        assert_eq!(sessions.next_expiry(), Some(Timestamp(500)));
+        assert!(sessions.expired(Timestamp(499)).is_empty());
+        assert!(sessions.renew(&ada, AT, &pass(900, 400)));
+        assert!(sessions.expired(Timestamp(500)).is_empty(), "renewed");
+        let over = sessions.expired(Timestamp(1000));
+        let over: Vec<_> = over.iter().map(|listed| listed.who.user_id()).collect();
+        assert_eq!(over, ["bob", "ada"]);
+        assert!(sessions.expired(Timestamp(2000)).is_empty(), "once");
+    }
+
+    #[test]
+    fn a_revoked_session_is_over_whatever_is_on_its_way() {
+        let sessions = Sessions::new(WINDOW, Timestamp(0));
+        let ada = who("ada", "s_1");
+        sessions.arrive(&ada, Some(&pass(9000, 0)), AT, Timestamp(0)).unwrap();
+        assert_eq!(sessions.revoke("ada", "s_1", Timestamp(10)), Some(AT));
+        assert_eq!(sessions.standing("ada", "s_1", Timestamp(11)), Standing::Unknown);
+        assert!(!sessions.renew(&ada, AT, &pass(9999, 5)), "a refresh that comes too late");
+        let again = sessions.arrive(&ada, Some(&pass(9000, 0)), ELSEWHERE, Timestamp(12));
+        assert_eq!(again.unwrap_err(), Revoked, "a resume that comes too late");
+        sessions.depart(&ada, AT, Ending::Lost, Timestamp(13));
+        assert_eq!(sessions.standing("ada", "s_1", Timestamp(14)), Standing::Unknown);
+        assert_eq!(sessions.user_count(), 0);
+    }
+
+    #[test]
+    fn all_sessions_of_a_user_end_but_not_later_ones() {
+        let sessions = Sessions::new(WINDOW, Timestamp(0));
+        let [one, two, three] = ["s_1", "s_2", "s_3"].map(|session| who("ada", session));
+        sessions.arrive(&one, Some(&pass(9000, 0)), AT, Timestamp(0)).unwrap();
+        sessions.arrive(&two, Some(&pass(9000, 0)), ELSEWHERE, Timestamp(0)).unwrap();
+        sessions.depart(&two, ELSEWHERE, Ending::Lost, Timestamp(1));
+        assert_eq!(sessions.revoke_all("ada", Timestamp(10)), [AT]);
+        assert_eq!(sessions.standing("ada", "s_2", Timestamp(11)), Standing::Unknown);
+        let late = sessions.arrive(&three, Some(&pass(9000, 9)), ELSEWHERE, Timestamp(12));
+        assert_eq!(late.unwrap_err(), Revoked, "its ticket was redeemed before");
+        let new = sessions.arrive(&three, Some(&pass(9000, 11)), ELSEWHERE, Timestamp(13));
+        assert!(new.is_ok());
+    }
+
+    #[test]
+    fn whoever_keeps_ends_is_told_once() {
+        let ended = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&ended);
+        let sessions = Sessions::telling(WINDOW, Timestamp(0), move |id| {
+            told.lock().unwrap().push(id.to_owned());
+        });
+        let (ada, bob, eve) = (who("ada", "s_1"), who("bob", "s_2"), who("u_eve", "s_3"));
+        sessions.arrive(&ada, Some(&pass(9000, 0)), AT, Timestamp(0)).unwrap();
+        sessions.arrive(&bob, Some(&pass(9000, 0)), AT, Timestamp(0)).unwrap();
+        sessions.arrive(&eve, None, AT, Timestamp(0)).unwrap();
+        sessions.depart(&ada, AT, Ending::Orderly, Timestamp(1));
+        sessions.depart(&eve, AT, Ending::Orderly, Timestamp(1));
+        sessions.depart(&bob, AT, Ending::Lost, Timestamp(1));
+        assert_eq!(*ended.lock().unwrap(), ["s_1"]);
+        for n in 0..200 {
+            let other = who(&format!("u_{n}"), "s"); // in every shard
+            sessions.arrive(&other, None, AT, Timestamp(200_000)).unwrap();
+        }
+        assert_eq!(*ended.lock().unwrap(), ["s_1", "s_2"]);
     }
 }

@@ -11,11 +11,12 @@ use crate::identity::Identity;
 /// Makes and reads resume tokens: a session, signed, so that taking it up again needs no ticket and no
 /// database.
 ///
-/// A token is `base64url(version ‖ boot ‖ issued ‖ lengths ‖ ids, name, info ‖ mac)`, where the mac
+/// A token is `base64url(version ‖ signed in ‖ boot ‖ issued ‖ lengths ‖ ids, name, info ‖ mac)`, where the mac
 /// is HMAC-SHA-256 (RFC 2104) cut to 16 bytes. It says who somebody is, to whoever has the secret; whether the
 /// session may still be taken up is for [`Sessions`](crate::Sessions) to say.
 pub struct Tokens {
-    mac: Hmac<Sha256>,
+    /// The first one signs, all are taken.
+    macs: Vec<Hmac<Sha256>>,
     boot: u64,
 }
 
@@ -28,19 +29,24 @@ pub struct Claim {
     pub issued: Timestamp,
     /// Whether by this run of the server.
     pub ours: bool,
+    /// Whether the session was opened with a ticket or token: what it may do is kept elsewhere.
+    pub signed_in: bool,
 }
 
 impl Tokens {
-    /// Signs with `secret`, which must be random and the same for all runs and nodes whose sessions are to be
-    /// taken up here. `boot` is random for this run.
-    pub fn new(secret: &[u8; 32], boot: u64) -> Self {
-        let mac = Hmac::new_from_slice(secret).expect("invariant: HMAC takes keys of any length");
-        Self { mac, boot }
+    /// Signs with the first of `secrets`, which must be random, not none, and the same for all runs and nodes
+    /// whose sessions are to be taken up here; what the others have signed is taken, too, so that secrets can be
+    /// changed. `boot` is random for this run.
+    pub fn new(secrets: &[[u8; 32]], boot: u64) -> Self {
+        let mac = |secret: &[u8; 32]| {
+            Hmac::new_from_slice(secret).expect("invariant: HMAC takes keys of any length")
+        };
+        Self { macs: secrets.iter().map(mac).collect(), boot }
     }
 
     /// A token for a session: some 100 characters, and 4/3 of the info. About 1 µs.
-    pub fn issue(&self, who: &Identity, now: Timestamp) -> String {
-        let mut bytes = vec![VERSION];
+    pub fn issue(&self, who: &Identity, signed_in: bool, now: Timestamp) -> String {
+        let mut bytes = vec![VERSION, u8::from(signed_in)];
         bytes.extend_from_slice(&self.boot.to_be_bytes());
         bytes.extend_from_slice(&now.0.to_be_bytes());
         let (name, info) = (who.name().unwrap_or(""), who.info().unwrap_or(""));
@@ -49,7 +55,8 @@ impl Tokens {
             bytes.extend_from_slice(&len.to_be_bytes());
             bytes.extend_from_slice(part.as_bytes());
         }
-        let mac = self.mac.clone().chain_update(&bytes).finalize().into_bytes();
+        let Some(mac) = self.macs.first() else { return String::new() };
+        let mac = mac.clone().chain_update(&bytes).finalize().into_bytes();
         bytes.extend_from_slice(&mac[..MAC]);
         URL_SAFE_NO_PAD.encode(bytes)
     }
@@ -62,8 +69,13 @@ impl Tokens {
         }
         let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
         let (signed, mac) = bytes.split_at_checked(bytes.len().checked_sub(MAC)?)?;
-        self.mac.clone().chain_update(signed).verify_truncated_left(mac).ok()?;
-        let (version, rest) = signed.split_first()?;
+        let genuine = |known: &Hmac<Sha256>| {
+            known.clone().chain_update(signed).verify_truncated_left(mac).is_ok()
+        };
+        if !self.macs.iter().any(genuine) {
+            return None;
+        }
+        let ([version, signed_in], rest) = signed.split_first_chunk()?;
         if *version != VERSION {
             return None;
         }
@@ -81,7 +93,8 @@ impl Tokens {
             rest = behind;
         }
         let who = Identity::assemble(parts);
-        Some(Claim { who, issued, ours: u64::from_be_bytes(*boot) == self.boot })
+        let ours = u64::from_be_bytes(*boot) == self.boot;
+        Some(Claim { who, issued, ours, signed_in: *signed_in != 0 })
     }
 }
 
@@ -91,7 +104,7 @@ impl fmt::Debug for Tokens {
     }
 }
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const MAC: usize = 16;
 const MAX_TOKEN: usize = 8192;
 /// In milliseconds. A connection that lasts longer keeps its session, but a token that was made before
@@ -104,22 +117,29 @@ mod tests {
 
     #[test]
     fn a_token_says_who() {
-        let tokens = Tokens::new(&[7; 32], 1);
+        let tokens = Tokens::new(&[[7; 32]], 1);
         let who = Identity::anonymous("u_1", "s_1", Some("Zoë \"🦀\""));
-        let token = tokens.issue(&who, Timestamp(1000));
+        let token = tokens.issue(&who, true, Timestamp(1000));
         assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
         let claim = tokens.read(&token, Timestamp(2000)).unwrap();
-        assert_eq!(claim, Claim { who: who.clone(), issued: Timestamp(1000), ours: true });
-        let later = Tokens::new(&[7; 32], 2).read(&token, Timestamp(2000)).unwrap();
+        assert_eq!(
+            claim,
+            Claim { who: who.clone(), issued: Timestamp(1000), ours: true, signed_in: true }
+        );
+        let rotated = Tokens::new(&[[9; 32], [7; 32]], 1);
+        assert!(rotated.read(&token, Timestamp(2000)).is_some(), "the old secret is still taken");
+        let new = rotated.issue(&who, true, Timestamp(1000));
+        assert_eq!(tokens.read(&new, Timestamp(2000)), None, "the new one signs");
+        let later = Tokens::new(&[[7; 32]], 2).read(&token, Timestamp(2000)).unwrap();
         assert!(!later.ours);
         assert_eq!(tokens.read(&token, Timestamp(1001 + MAX_AGE)), None);
     }
 
     #[test]
     fn no_other_token_does() {
-        let tokens = Tokens::new(&[7; 32], 1);
-        let token = tokens.issue(&Identity::anonymous("u_1", "s_1", None), Timestamp(0));
-        assert_eq!(Tokens::new(&[8; 32], 1).read(&token, Timestamp(0)), None);
+        let tokens = Tokens::new(&[[7; 32]], 1);
+        let token = tokens.issue(&Identity::anonymous("u_1", "s_1", None), false, Timestamp(0));
+        assert_eq!(Tokens::new(&[[8; 32]], 1).read(&token, Timestamp(0)), None);
         for at in 0..token.len() {
             let mut forged = token.clone().into_bytes();
             forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };

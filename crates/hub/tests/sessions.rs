@@ -61,7 +61,7 @@ fn run(steps: &[Step]) {
         match step {
             Step::Arrive { who } => {
                 let place = Asker { worker: 0, token };
-                let older = sessions.arrive(&identity(*who), place, Timestamp(now));
+                let older = sessions.arrive(&identity(*who), None, place, Timestamp(now)).unwrap();
                 let expected = match states[*who] {
                     State::Connected(older) => Some(older),
                     _ => None,
@@ -127,8 +127,8 @@ proptest! {
         flip in any::<prop::sample::Index>(),
     ) {
         let who = Identity::anonymous("u_1", "s_1", name.as_deref());
-        let tokens = Tokens::new(&secret, 7);
-        let token = tokens.issue(&who, Timestamp(issued));
+        let tokens = Tokens::new(&[secret], 7);
+        let token = tokens.issue(&who, false, Timestamp(issued));
         let claim = tokens.read(&token, Timestamp(issued)).unwrap();
         prop_assert_eq!(&claim.who, &who);
         prop_assert!(claim.issued == Timestamp(issued) && claim.ours);
@@ -141,7 +141,7 @@ proptest! {
 
     #[test]
     fn no_text_is_a_token_by_chance(text in "\\PC{0,200}|[A-Za-z0-9_-]{0,200}") {
-        prop_assert_eq!(Tokens::new(&[7; 32], 1).read(&text, Timestamp(0)), None);
+        prop_assert_eq!(Tokens::new(&[[7; 32]], 1).read(&text, Timestamp(0)), None);
     }
 }
 
@@ -162,13 +162,13 @@ fn a_server_is_young_as_long_as_sessions_of_the_one_before_may_come_back() {
 #[test]
 fn a_session_comes_back_to_the_next_server() {
     let who = Identity::anonymous("u_1", "s_1", Some("Ada"));
-    let token = Tokens::new(&[7; 32], 1).issue(&who, Timestamp(100));
-    let claim = Tokens::new(&[7; 32], 2).read(&token, Timestamp(200)).unwrap();
+    let token = Tokens::new(&[[7; 32]], 1).issue(&who, false, Timestamp(100));
+    let claim = Tokens::new(&[[7; 32]], 2).read(&token, Timestamp(200)).unwrap();
     assert!(!claim.ours);
     let sessions = Sessions::new(Duration::from_millis(WINDOW), Timestamp(150));
     assert_eq!(sessions.standing("u_1", "s_1", Timestamp(200)), Standing::Unknown);
     assert!(sessions.is_young(Timestamp(200)), "so it is let in all the same");
     let place = Asker { worker: 0, token: 1 };
-    assert_eq!(sessions.arrive(&Arc::new(claim.who), place, Timestamp(200)), None);
+    assert!(sessions.arrive(&Arc::new(claim.who), None, place, Timestamp(200)).is_ok());
     assert_eq!(sessions.standing("u_1", "s_1", Timestamp(200)), Standing::Connected(place));
 }

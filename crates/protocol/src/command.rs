@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::error::{Code, Fault};
 use crate::json::{self, Flaw, MAX_DEPTH};
 use crate::names;
-use crate::request::{History, Join, Leave, Resume};
+use crate::request::{Auth, History, Join, Leave, Resume};
 
 /// The longest `type`, in bytes.
 pub const MAX_TYPE: usize = 64;
@@ -35,6 +35,8 @@ pub enum Command<'a> {
     History(History<'a>),
     /// `resume`: brings a connection back to its rooms.
     Resume(Resume<'a>),
+    /// `auth`: shows another credential, so that the session goes on.
+    Auth(Auth<'a>),
 }
 
 impl Command<'_> {
@@ -48,6 +50,7 @@ impl Command<'_> {
             Self::Leave(leave) => leave.reference,
             Self::History(history) => history.reference,
             Self::Resume(resume) => resume.reference,
+            Self::Auth(auth) => auth.reference,
         }
     }
 }
@@ -115,7 +118,7 @@ pub struct Presence<'a> {
 ///   with control characters; `ref` not an integer from 1 to 2^53-1; `room` or `to` not a
 ///   well-formed name, or both at once; a field of a reserved type with the wrong type of value;
 ///   two fields of one name in one of the objects the protocol reads; more than 256 at the top
-///   level; nesting deeper than 64; `auth`, which is reserved and not available;
+///   level; nesting deeper than 64;
 /// - `reserved_field`: `from`, `seq` or `timestamp` is set, or `type` is one that only the
 ///   server sends.
 ///
@@ -353,10 +356,7 @@ fn read_reserved<'a>(
         "leave" => Leave::read(room, reference).map(Command::Leave),
         "history" => History::read(room, fields, reference).map(Command::History),
         "resume" => Resume::read(fields, reference).map(Command::Resume),
-        "auth" => {
-            let text = "`auth` is reserved, and not available.";
-            Err(Fault::new(Code::BadMessage).with_message(text))
-        }
+        "auth" => Auth::read(fields, reference).map(Command::Auth),
         _ => {
             let text = format!("Only the server may send messages of type `{kind}`.");
             Err(Fault::new(Code::ReservedField).with_message(text))

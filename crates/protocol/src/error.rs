@@ -1,5 +1,6 @@
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 /// Declares the codes: one row each, from which everything else is generated.
 macro_rules! codes {
@@ -102,12 +103,14 @@ pub struct Fault {
     pub message: Cow<'static, str>,
     /// The `ref` of the refused message, when it could be read.
     pub reference: Option<u64>,
+    /// When the same may succeed, in milliseconds, where that is known.
+    pub retry_after: Option<u64>,
 }
 
 impl Fault {
     /// A fault with the default text of its code and without a `ref`.
     pub fn new(code: Code) -> Self {
-        Self { code, message: Cow::Borrowed(code.text()), reference: None }
+        Self { code, message: Cow::Borrowed(code.text()), reference: None, retry_after: None }
     }
 
     /// The same with another text.
@@ -119,6 +122,13 @@ impl Fault {
     /// The same about the message with this `ref`.
     pub fn with_reference(mut self, reference: Option<u64>) -> Self {
         self.reference = reference;
+        self
+    }
+
+    /// The same for a request that may succeed after this long, rounded up to milliseconds.
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        let millis = wait.as_nanos().div_ceil(1_000_000);
+        self.retry_after = Some(u64::try_from(millis).unwrap_or(u64::MAX));
         self
     }
 }

@@ -38,8 +38,8 @@ pub use command::{Command, MAX_FIELDS, MAX_TYPE, Ping, Presence, Publish, parse}
 pub use error::{Code, Fault};
 pub use json::{MAX_DEPTH, is_value, write_string};
 pub use request::{
-    DEFAULT_PAGE, History, Join, Leave, MAX_EPOCH, MAX_PAGE, MAX_RETURNS, MAX_REWIND, Resume,
-    Return, Since,
+    Auth, Credential, DEFAULT_PAGE, History, Join, Leave, MAX_CREDENTIAL, MAX_EPOCH, MAX_PAGE,
+    MAX_RETURNS, MAX_REWIND, Resume, Return, Since,
 };
 pub use time::Timestamp;
 

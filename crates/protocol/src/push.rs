@@ -80,6 +80,8 @@ pub struct Connected<'a> {
     pub resumed: bool,
     /// How long after the end of the connection the token is good, in milliseconds.
     pub resume_window: u64,
+    /// When the session ends by itself; only of one that is signed in.
+    pub expires_at: Option<Timestamp>,
     /// What others see of the user, as raw JSON.
     pub info: Option<&'a str>,
     /// Users in the room of a plain client, else all connected users.
@@ -121,6 +123,7 @@ pub fn connected(out: &mut Vec<u8>, connected: &Connected<'_>) {
     object.optional("resume", connected.resume, Object::string);
     object.boolean("resumed", connected.resumed);
     object.number("resumeWindow", connected.resume_window);
+    object.optional("expiresAt", connected.expires_at.map(|at| at.0), Object::number);
     object.optional("info", connected.info, Object::raw);
     object.number("userCount", connected.user_count as u64);
     object.optional("room", connected.room, Object::string);
@@ -334,6 +337,14 @@ pub fn presence<'a>(
     object.number("userCount", user_count as u64);
     object.optional("presenceSeq", presence_seq, Object::number);
     object.optional("users", users, Object::users);
+    object.close();
+}
+
+/// `authed`: the session goes on, until then if it ends by itself.
+pub fn authed(out: &mut Vec<u8>, reference: Option<u64>, expires_at: Option<Timestamp>) {
+    let mut object = Object::open(out, "authed");
+    object.optional("ref", reference, Object::number);
+    object.optional("expiresAt", expires_at.map(|at| at.0), Object::number);
     object.close();
 }
 

@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use crate::command::{Fields, MAX_INTEGER};
@@ -21,6 +22,9 @@ pub const MAX_RETURNS: usize = 1000;
 
 /// The longest `epoch`, in bytes.
 pub const MAX_EPOCH: usize = 64;
+
+/// The longest ticket or token, in bytes.
+pub const MAX_CREDENTIAL: usize = 8192;
 
 /// `since`: the last message a client has of a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +99,48 @@ pub struct Return<'a> {
     pub presence_seq: Option<u64>,
     /// Whether the client's own messages come back to it; default `true`.
     pub echo: bool,
+}
+
+/// `auth`: shows another credential for the same user, so that the session goes on.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Auth<'a> {
+    /// What is shown.
+    pub credential: Credential<'a>,
+    /// The `ref`.
+    pub reference: Option<u64>,
+}
+
+/// What says who somebody is: 1 to [`MAX_CREDENTIAL`] bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential<'a> {
+    /// A ticket of the server.
+    Ticket(Cow<'a, str>),
+    /// A token of somebody else, such as a JWT.
+    Token(Cow<'a, str>),
+}
+
+impl<'a> Auth<'a> {
+    pub(crate) fn read(fields: &Fields<'a>, reference: Option<u64>) -> Result<Self, Fault> {
+        const TEXT: &str = "`auth` needs a `ticket` or a `token`: a string of 1 to 8192 bytes.";
+        let read = |raw| {
+            let text = json::decode_string(raw);
+            text.filter(|text| (1..=MAX_CREDENTIAL).contains(&text.len()))
+                .ok_or_else(|| wrong(TEXT))
+        };
+        let credential = match (fields.get("ticket"), fields.get("token")) {
+            (Some(ticket), None) => Credential::Ticket(read(ticket)?),
+            (None, Some(token)) => Credential::Token(read(token)?),
+            _ => return Err(wrong(TEXT)),
+        };
+        Ok(Self { credential, reference })
+    }
+}
+
+impl fmt::Debug for Auth<'_> {
+    /// Without what is secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth").field("reference", &self.reference).finish_non_exhaustive()
+    }
 }
 
 impl<'a> Join<'a> {

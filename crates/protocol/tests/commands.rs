@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)] // a test
 
 use proptest::prelude::*;
-use throng_protocol::{Code, Command, Fault, MAX_FIELDS, Publish, Timestamp, parse, push};
+use throng_protocol::{
+    Code, Command, Credential, Fault, MAX_CREDENTIAL, MAX_FIELDS, Publish, Timestamp, parse, push,
+};
 
 fn publish(text: &str) -> Publish<'_> {
     match parse(text.as_bytes()) {
@@ -144,13 +146,27 @@ fn not_a_message() {
         r#"{"type":"chat","room":"é"}"#,
         r#"{"type":"chat","to":"a b"}"#,
         r#"{"type":"chat","to":"u_1","room":"a"}"#,
-        r#"{"type":"auth","ticket":"t"}"#,
+        r#"{"type":"auth"}"#,
+        r#"{"type":"auth","ticket":""}"#,
+        r#"{"type":"auth","ticket":1}"#,
+        r#"{"type":"auth","ticket":"a","token":"b"}"#,
     ] {
         assert_eq!(code(text), Code::BadMessage, "{text}");
     }
     assert_eq!(code(format!(r#"{{"type":"{}"}}"#, "x".repeat(65))), Code::BadMessage);
     assert_eq!(publish(&format!(r#"{{"type":"{}"}}"#, "x".repeat(64))).kind.len(), 64);
     assert_eq!(code(format!(r#"{{"type":"a","room":"{}"}}"#, "x".repeat(129))), Code::BadMessage);
+}
+
+#[test]
+fn auth_shows_one_credential() {
+    let Ok(Command::Auth(auth)) = parse(br#"{"type":"auth","ticket":"t_1","ref":7}"#) else {
+        panic!("not understood");
+    };
+    assert!(auth.credential == Credential::Ticket("t_1".into()) && auth.reference == Some(7));
+    assert!(!format!("{auth:?}").contains("t_1"));
+    let long = format!(r#"{{"type":"auth","token":"{}"}}"#, "x".repeat(MAX_CREDENTIAL + 1));
+    assert_eq!(code(long), Code::BadMessage);
 }
 
 #[test]

@@ -55,6 +55,7 @@ fn written() -> Vec<(&'static str, Vec<String>)> {
         resume: Some("t"),
         resumed: true,
         resume_window: 1,
+        expires_at: None,
         info: Some("{}"),
         user_count: 1,
         room: Some("r"),

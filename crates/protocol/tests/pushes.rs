@@ -22,6 +22,7 @@ const CONNECTED: push::Connected<'_> = push::Connected {
     resume: None,
     resumed: false,
     resume_window: 120_000,
+    expires_at: None,
     info: None,
     user_count: 3,
     room: None,
