@@ -1,6 +1,7 @@
 //! One connection: what it is, and how it ends. What comes in is in `input`, what goes out in
-//! `output`.
+//! `output`, what it may cost in `bounds`.
 
+mod bounds;
 mod input;
 mod output;
 
@@ -28,7 +29,7 @@ pub(crate) struct Arrival {
     pub(crate) companion: Option<Box<dyn Send>>,
 }
 
-/// A connection on a worker. Some 200 bytes, and no heap of its own while idle.
+/// A connection on a worker. Some 230 bytes, and no heap of its own while idle.
 pub(crate) struct Conn {
     transport: Transport,
     outbox: Option<Box<Outbox>>,
@@ -46,6 +47,12 @@ pub(crate) struct Conn {
     posted: bool,
     /// The worker has taken it out of its rooms.
     parted: bool,
+    /// A pong waits in the outbox.
+    pong_waits: bool,
+    /// What is being handled has been paid for.
+    paid: bool,
+    /// It is behind in a room that keeps the latest messages for it.
+    pub(crate) lags: bool,
     /// How it ended, as far as is known.
     farewell: Farewell,
     id: ConnId,
@@ -53,6 +60,13 @@ pub(crate) struct Conn {
     heard: Coarse,
     /// When the last ping went out.
     pinged: Coarse,
+    /// Since when something is incomplete; 0 when nothing is.
+    partial: Coarse,
+    /// When the worker looks at it next, for what is in `bounds`; 0 for never.
+    watched: Coarse,
+    meters: bounds::Meters,
+    /// What the budget knows of.
+    accounted: usize,
     rare: Option<Box<Rare>>,
     _permit: Option<Permit>,
 }
@@ -72,6 +86,10 @@ struct Rare {
     stash: Vec<u8>,
     /// Our compression context, where takeover was agreed.
     deflater: Option<Deflater>,
+    /// What was refused.
+    abuse: Option<Box<bounds::Abuse>>,
+    /// Until when nothing is read.
+    until: Coarse,
     /// Tells handles what waits.
     backlog: Option<Arc<Backlog>>,
     /// The message that is handled again when what it needs is there.
@@ -134,6 +152,8 @@ enum Reading {
     Paused,
     /// Something the session needs is on its way; nothing is read until it is there.
     Parked,
+    /// The peer sends too fast; nothing is read for a while.
+    Throttled,
 }
 
 /// How a connection ends, for its rooms and its session.
@@ -170,10 +190,17 @@ impl Conn {
             queued: false,
             posted: false,
             parted: false,
+            pong_waits: false,
+            paid: false,
+            lags: false,
             farewell: Farewell::Lost,
             id,
             heard: now,
             pinged: 0,
+            partial: 0,
+            watched: 0,
+            meters: bounds::Meters::default(),
+            accounted: 0,
             rare: arrival.companion.map(Rare::with_companion),
             _permit: arrival.permit,
         };
@@ -270,7 +297,7 @@ mod tests {
 
     #[test]
     fn an_idle_connection_is_small() {
-        assert!(size_of::<Conn>() <= 208, "{}", size_of::<Conn>());
+        assert!(size_of::<Conn>() <= 240, "{}", size_of::<Conn>());
         assert!(size_of::<Option<Permit>>() <= 32, "{}", size_of::<Option<Permit>>());
     }
 }

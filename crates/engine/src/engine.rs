@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mio::{Poll, Waker};
-use throng_hub::{Hub, Keep, Rules, Sessions, Tokens};
+use throng_hub::{Access, Budget, Hub, Keep, Rate, Rules, Sessions, Tokens};
 use throng_wire::Deflate;
 
-use crate::admission::{Admission, Permit};
+use crate::admission::{Admission, Caps, Exempt, Permit};
 use crate::clock::wall_clock;
 use crate::conn::Arrival;
 use crate::front::Front;
@@ -24,7 +24,8 @@ use crate::rooms::Results;
 use crate::session::Opening;
 use crate::stats::{Counters, Stats};
 use crate::timers::Timers;
-use crate::transport::Transport;
+use crate::transport::{Tls, Transport};
+use crate::users::UserMeters;
 use crate::worker::{WAKE, Worker};
 
 /// What an engine is made with.
@@ -39,6 +40,18 @@ pub struct Config {
     pub max_connections: usize,
     /// Connections from one address; more are refused. Default 1,000,000.
     pub max_connections_per_ip: usize,
+    /// Connections and event streams of one user who is signed in; more are refused. Default 1,000,000.
+    pub max_connections_per_user: usize,
+    /// Handshakes of one address; more are refused. Default `None`: any number.
+    pub handshakes_per_ip: Option<Rate>,
+    /// Addresses that the two limits by address do not concern. Default: none.
+    pub exempt: Option<Exempt>,
+    /// Rooms in all, those of relays and event streams included, those that handlers join not; more are
+    /// refused. Default 1,000,000.
+    pub max_total_rooms: usize,
+    /// Bytes that may be kept for all connections and the past of open rooms: see
+    /// [`Budget`]. Default: without end.
+    pub memory_budget: usize,
 }
 
 impl Default for Config {
@@ -48,19 +61,31 @@ impl Default for Config {
             heartbeat: Duration::from_secs(25),
             max_connections: 1_000_000,
             max_connections_per_ip: 1_000_000,
+            max_connections_per_user: 1_000_000,
+            handshakes_per_ip: None,
+            exempt: None,
+            max_total_rooms: 1_000_000,
+            memory_budget: usize::MAX,
         }
     }
 }
 
+/// Told the id of a session.
+pub type Ended = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// What holds for the rooms of an engine.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Rooms {
     /// By name.
     pub rules: Rules,
     /// Where they are kept. The backends must not be in use by another engine.
     pub keep: Keep,
-    /// Signs resume tokens; random.
-    pub secret: [u8; 32],
+    /// Who may do what there.
+    pub access: Arc<Access>,
+    /// Sign resume tokens: the first one new ones, the others are still taken. Random.
+    pub secrets: Vec<[u8; 32]>,
+    /// Told the id of every signed-in session that is over for good. Must not block.
+    pub ended: Ended,
     /// How long a session may be away. Default 120 s.
     pub resume_window: Duration,
     /// How many rooms a connection may be in. Default 128.
@@ -68,14 +93,22 @@ pub struct Rooms {
 }
 
 impl Rooms {
-    /// With the defaults, and a random secret.
+    /// With the defaults, a random secret, and everything open to everybody.
     ///
     /// # Errors
     /// When the system has no entropy.
     pub fn new(rules: Rules, keep: Keep) -> io::Result<Self> {
         let mut secret = [0; 32];
         getrandom::fill(&mut secret).map_err(no_entropy)?;
-        Ok(Self { rules, keep, secret, resume_window: Duration::from_secs(120), max_rooms: 128 })
+        Ok(Self {
+            rules,
+            keep,
+            access: Arc::new(Access::open()),
+            secrets: vec![secret],
+            ended: Arc::new(|_| {}),
+            resume_window: Duration::from_secs(120),
+            max_rooms: 128,
+        })
     }
 }
 
@@ -112,7 +145,9 @@ pub(crate) struct Shared {
     pub(crate) hub: Hub,
     pub(crate) sessions: Sessions,
     pub(crate) tokens: Tokens,
+    pub(crate) access: Arc<Access>,
     pub(crate) max_rooms: usize,
+    pub(crate) users: UserMeters,
     pub(crate) timers: Timers,
     /// One for each worker, and one for the front.
     pub(crate) inboxes: Vec<Arc<Inbox>>,
@@ -149,15 +184,28 @@ impl Engine {
         let (now, seed) = (wall_clock(), getrandom::u64().map_err(no_entropy)?);
         let boot = getrandom::u64().map_err(no_entropy)?;
         let backends = rooms.keep.clone();
+        let budget = Arc::new(Budget::new(config.memory_budget));
         let shared = Arc::new(Shared {
-            hub: Hub::new(seed, rooms.rules, rooms.keep),
-            sessions: Sessions::new(rooms.resume_window, now),
-            tokens: Tokens::new(&rooms.secret, boot),
+            hub: Hub::new(seed, rooms.rules, rooms.keep)
+                .with_limits(config.max_total_rooms, Arc::clone(&budget)),
+            sessions: Sessions::telling(rooms.resume_window, now, move |id| (rooms.ended)(id)),
+            tokens: Tokens::new(&rooms.secrets, boot),
+            access: rooms.access,
             max_rooms: rooms.max_rooms,
+            users: UserMeters::default(),
             timers: Timers::default(),
             inboxes,
             counters,
-            admission: Admission::new(config.max_connections, config.max_connections_per_ip),
+            admission: Admission::with(
+                Caps {
+                    total: config.max_connections,
+                    per_address: config.max_connections_per_ip,
+                    per_user: config.max_connections_per_user,
+                    handshakes: config.handshakes_per_ip,
+                    exempt: config.exempt,
+                },
+                budget,
+            ),
             congestion,
             heartbeat: config.heartbeat,
         });
@@ -204,6 +252,21 @@ impl Engine {
         self.adopt_transport(Transport::Pair(mio::net::UnixStream::from_std(socket)), handover);
     }
 
+    /// Takes over a TCP socket with TLS, after its handshake. The socket must be non-blocking. What is
+    /// decrypted already counts as read ahead.
+    pub fn adopt_tls(
+        &self,
+        socket: TcpStream,
+        state: rustls::ServerConnection,
+        mut handover: Handover,
+    ) {
+        let socket = mio::net::TcpStream::from_std(socket);
+        let read_ahead = std::mem::take(&mut handover.read_ahead);
+        let (tls, read_ahead) = Tls::new(socket, state, read_ahead);
+        handover.read_ahead = read_ahead;
+        self.adopt_transport(Transport::Tls(Box::new(tls)), handover);
+    }
+
     fn adopt_transport(&self, transport: Transport, handover: Handover) {
         let Handover { read_ahead, opening, policy, deflate, permit, companion } = handover;
         let arrival =
@@ -246,6 +309,13 @@ impl Engine {
         stats.connections = stats.opened.saturating_sub(stats.closed);
         stats.admitted = self.shared.admission.in_use() as u64;
         (stats.refused_total, stats.refused_per_ip) = self.shared.admission.refused();
+        stats.refused_memory = self.shared.admission.refusals().memory;
+        let budget = self.shared.hub.budget();
+        stats.refused_rooms = budget.rooms_refused();
+        stats.room_rate_limited = budget.rate_limited();
+        stats.overloaded = budget.overloaded();
+        stats.memory = budget.used() as u64;
+        stats.memory_budget = budget.limit() as u64;
         stats
     }
 

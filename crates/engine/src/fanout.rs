@@ -4,17 +4,21 @@
 //! one another in one buffer; a member that is up to date gets a slice of it in one `write`,
 //! without a copy. Only a member that falls behind gets a reference into its outbox.
 
+mod key;
+mod latest;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use slab::Slab;
-use throng_hub::{Room, RoomId};
+use throng_hub::{Room, RoomId, SlowPolicy, Space};
 use throng_wire::Prepared;
 
+use self::latest::{Frames, Latest, count_frames};
 use crate::conn::{Conn, Place};
-use crate::inbox::Echo;
+use crate::inbox::{Echo, Sight};
 use crate::policy::{Flush, Policy};
 use crate::tick::Out;
 use crate::wheel::ConnId;
@@ -37,6 +41,10 @@ struct LocalRoom {
     members: Vec<Member>,
     /// How many members take compressed frames.
     deflating: u32,
+    /// How many members are not told who comes and goes.
+    blind: u32,
+    /// What is kept for members that cannot keep up, if that is the room's policy.
+    latest: Option<Box<Latest>>,
     /// What waits to be written; a quiet room has none.
     batch: Option<Box<Batch>>,
     last_flush: Option<Instant>,
@@ -50,6 +58,10 @@ struct Batch {
     /// The same frames, compressed where that is worth it; only from the first such frame on.
     deflated: Option<BytesMut>,
     frames: u32,
+    /// Where in `plain` it is told who comes and goes; only if there are members who are not to know.
+    news: Vec<(u32, u32)>,
+    /// Where in `plain` frames are that their senders do not want back; only if members are behind.
+    silent: Vec<(u32, ConnId)>,
 }
 
 #[derive(Clone, Copy)]
@@ -59,23 +71,31 @@ struct Member {
     from_plain: u32,
     from_deflated: u32,
     echo: Echo,
+    sight: Sight,
 }
 
 impl Fanout {
-    /// Makes a connection a member. Every later [`Fanout::deliver`] reaches it, no earlier one.
-    pub(crate) fn enter(&mut self, conn: &mut Conn, room: &Arc<Room>, echo: Echo) {
+    /// Makes a connection a member. Every later [`Fanout::deliver`] reaches it, no earlier one. What a
+    /// member may see can be changed in the same way.
+    pub(crate) fn enter(&mut self, conn: &mut Conn, room: &Arc<Room>, echo: Echo, sight: Sight) {
         let key = *self.index.entry(room.id()).or_insert_with(|| {
             self.rooms.insert(LocalRoom {
                 room: Arc::clone(room),
                 members: Vec::new(),
                 deflating: 0,
+                blind: 0,
+                latest: None,
                 batch: None,
                 last_flush: None,
                 policy: Arc::clone(conn.policy()),
             }) as u32
         });
         let local = &mut self.rooms[key as usize];
-        if conn.places.iter().any(|place| place.room == key) {
+        if let Some(place) = conn.places.iter().find(|place| place.room == key) {
+            let member = &mut local.members[place.at as usize];
+            local.blind -= u32::from(member.sight == Sight::Blind);
+            local.blind += u32::from(sight == Sight::Blind);
+            member.sight = sight;
             return;
         }
         if conn.places.len() < FEW {
@@ -83,15 +103,23 @@ impl Fanout {
         }
         conn.places.push(Place { room: key, at: local.members.len() as u32 });
         local.deflating += u32::from(conn.takes_shared_deflate());
+        local.blind += u32::from(sight == Sight::Blind);
         if local.members.len() < FEW {
             local.members.reserve_exact(1); // a user's own room seldom has more
         }
         let (from_plain, from_deflated) = local.lens();
-        local.members.push(Member { conn: conn.id().key, from_plain, from_deflated, echo });
+        let conn = conn.id().key;
+        local.members.push(Member { conn, from_plain, from_deflated, echo, sight });
     }
 
     /// Ends one membership, or all of them.
-    pub(crate) fn leave(&mut self, conns: &mut Slab<Conn>, key: u32, room: Option<RoomId>) {
+    pub(crate) fn leave(
+        &mut self,
+        conns: &mut Slab<Conn>,
+        key: u32,
+        room: Option<RoomId>,
+        out: &Out,
+    ) {
         let only = match room {
             None => None,
             Some(room) => match self.index.get(&room) {
@@ -110,7 +138,9 @@ impl Fanout {
             let deflates = conn.takes_shared_deflate();
             let local = &mut self.rooms[place.room as usize];
             local.deflating -= u32::from(deflates);
-            local.members.swap_remove(place.at as usize);
+            let gone = local.members.swap_remove(place.at as usize);
+            local.blind -= u32::from(gone.sight == Sight::Blind);
+            local.no_longer_behind(key, out);
             if let Some(moved) = local.members.get(place.at as usize) {
                 let places = &mut conns[moved.conn as usize].places;
                 if let Some(moved) = places.iter_mut().find(|moved| moved.room == place.room) {
@@ -160,6 +190,23 @@ impl Fanout {
         (batch.plain.len() >= MAX_BATCH).then_some(key)
     }
 
+    /// The same for a message that says who comes or goes: not for members that may not see that.
+    pub(crate) fn deliver_news(
+        &mut self,
+        room: RoomId,
+        message: &Prepared,
+        out: &mut Out,
+    ) -> Option<u32> {
+        let key = *self.index.get(&room)?;
+        let start = self.rooms[key as usize].lens().0;
+        let full = self.deliver(room, message, out);
+        let local = &mut self.rooms[key as usize];
+        if let (true, Some(batch)) = (local.blind > 0, &mut local.batch) {
+            batch.news.push((start, batch.plain.len() as u32));
+        }
+        full
+    }
+
     /// The same for a message that its sender may not want back.
     pub(crate) fn deliver_from(
         &mut self,
@@ -172,6 +219,10 @@ impl Fanout {
         let key = self.index.get(&room).copied();
         let sender = key.and_then(|key| self.silent_member(key, from, conns));
         if let (Some(key), Some(at)) = (key, sender) {
+            let local = &mut self.rooms[key as usize];
+            if local.latest.as_ref().is_some_and(|latest| latest.has(from.key)) {
+                return self.deliver_unheard(key, room, message, from, out);
+            }
             self.catch_up(key, at, conns);
         }
         let full = self.deliver(room, message, out);
@@ -180,6 +231,24 @@ impl Fanout {
             let (plain, deflated) = local.lens();
             local.members[at].from_plain = plain;
             local.members[at].from_deflated = deflated;
+        }
+        full
+    }
+
+    /// The same where the sender is behind, and will get later what is kept for it.
+    #[cold]
+    fn deliver_unheard(
+        &mut self,
+        key: u32,
+        room: RoomId,
+        message: &Prepared,
+        from: ConnId,
+        out: &mut Out,
+    ) -> Option<u32> {
+        let start = self.rooms[key as usize].lens().0;
+        let full = self.deliver(room, message, out);
+        if let Some(batch) = &mut self.rooms[key as usize].batch {
+            batch.silent.push((start, from));
         }
         full
     }
@@ -197,6 +266,13 @@ impl Fanout {
         let Some(batch) = &local.batch else { return };
         let member = &local.members[at];
         let conn = &mut conns[member.conn as usize];
+        if member.sight == Sight::Blind && !batch.news.is_empty() {
+            let waiting = without(&batch.plain, &batch.news, member.from_plain);
+            if !waiting.is_empty() && conn.is_open() {
+                conn.post_batch(waiting);
+            }
+            return;
+        }
         let (batch, from) = match &batch.deflated {
             Some(deflated) if conn.takes_shared_deflate() => (deflated, member.from_deflated),
             _ => (&batch.plain, member.from_plain),
@@ -272,18 +348,27 @@ impl Fanout {
         if local.policy.flush != Flush::Every(Duration::ZERO) {
             local.last_flush = Some(Instant::now());
         }
-        let Batch { plain, deflated, frames } = *batch;
+        let Batch { plain, deflated, frames, news, silent } = *batch;
         let (plain, deflated) = (plain.freeze(), deflated.map(BytesMut::freeze));
         let frames = u64::from(frames);
         let (mut bytes_out, mut receivers) = (0, 0);
+        let slow = local.room.rule().slow;
+        let (mut quiet, mut lagging) = (None, Vec::new());
         for member in &mut local.members {
             let conn = &mut conns[member.conn as usize];
+            let from_plain = std::mem::take(&mut member.from_plain);
+            let from_deflated = std::mem::take(&mut member.from_deflated);
+            if conn.lags && local.latest.as_ref().is_some_and(|latest| latest.has(member.conn)) {
+                continue; // it gets what is kept
+            }
             let (batch, from) = match &deflated {
-                Some(deflated) if conn.takes_shared_deflate() => (deflated, member.from_deflated),
-                _ => (&plain, member.from_plain),
+                _ if member.sight == Sight::Blind && !news.is_empty() => {
+                    let quiet = quiet.get_or_insert_with(|| without(&plain, &news, 0));
+                    (&*quiet, from_plain - told_before(&news, from_plain))
+                }
+                Some(deflated) if conn.takes_shared_deflate() => (deflated, from_deflated),
+                _ => (&plain, from_plain),
             };
-            member.from_plain = 0;
-            member.from_deflated = 0;
             let slice = &batch[from as usize..];
             if !conn.is_open() || slice.is_empty() {
                 continue;
@@ -294,7 +379,14 @@ impl Fanout {
                 Ok(written) if written == slice.len() => {}
                 Ok(written) => {
                     let rest = batch.slice(from as usize + written..);
-                    give_rest(conn, rest, frames, out, touched);
+                    touched.push(member.conn);
+                    let slow = slow.unwrap_or(conn.policy().slow);
+                    if slow == SlowPolicy::Latest && conn.is_behind_enough() {
+                        conn.lags = true;
+                        lagging.push((member.conn, from_plain));
+                    } else {
+                        give_rest(conn, rest, frames, slow, out);
+                    }
                 }
                 Err(_) => {
                     conn.kill();
@@ -305,7 +397,43 @@ impl Fanout {
         out.counters.bytes_out.add(bytes_out);
         out.counters.messages_out.add(frames * receivers);
         out.counters.flushes.add(1);
+        if local.latest.is_some() || !lagging.is_empty() {
+            let latest = local.latest.get_or_insert_default();
+            for (conn, from) in lagging {
+                latest.begin(conn, count_frames(&plain[..from as usize]));
+            }
+            let typed = local.room.space() == Space::ROOMS;
+            let named = typed.then(|| &*local.room.rule().slow_key);
+            latest.keep(&Frames { bytes: &plain, news: &news, silent: &silent }, named, out);
+        }
         self.recycle(plain);
+    }
+
+    /// Gives a connection that has taken everything what was kept for it meanwhile.
+    #[cold]
+    pub(crate) fn drain(&mut self, key: u32, conns: &mut Slab<Conn>, out: &mut Out) {
+        let mut at = 0;
+        while let Some(place) = conns[key as usize].places.get(at).copied() {
+            at += 1;
+            let local = &mut self.rooms[place.room as usize];
+            let blind = local.members[place.at as usize].sight == Sight::Blind;
+            let conn = &mut conns[key as usize];
+            while let Some(latest) = local.latest.as_mut().filter(|latest| latest.has(key)) {
+                if conn.is_waiting() || !conn.is_open() {
+                    return;
+                }
+                let (bytes, frames) = latest.take(conn.id(), blind);
+                out.counters.bytes_out.add(bytes.len() as u64);
+                out.counters.messages_out.add(frames);
+                match conn.write_now(&bytes) {
+                    Ok(written) if written == bytes.len() => {}
+                    Ok(written) => conn.enqueue(bytes.slice(written..)),
+                    Err(_) => conn.kill(),
+                }
+            }
+            local.no_longer_behind(key, out);
+        }
+        conns[key as usize].lags = false;
     }
 
     /// Takes back a buffer that nobody refers to any more.
@@ -328,6 +456,16 @@ impl LocalRoom {
         let Some(batch) = &self.batch else { return (0, 0) };
         let deflated = batch.deflated.as_ref().unwrap_or(&batch.plain);
         (batch.plain.len() as u32, deflated.len() as u32)
+    }
+
+    /// Forgets that somebody was behind, and what was kept if nobody is any more.
+    fn no_longer_behind(&mut self, conn: u32, out: &Out) {
+        if let Some(latest) = &mut self.latest
+            && latest.end(conn)
+            && let Some(latest) = self.latest.take()
+        {
+            latest.give_back(out);
+        }
     }
 
     /// When the room may be written to again; `None` when at once.
@@ -366,9 +504,25 @@ const MAX_BATCH: usize = 64 << 10;
 /// From this size on the rest of a batch is kept by reference.
 const SHARED: usize = 16 << 10;
 
+/// Frames without the pieces that say who comes and goes, from an offset on.
+fn without(plain: &[u8], news: &[(u32, u32)], from: u32) -> Bytes {
+    let (mut rest, mut at) = (BytesMut::with_capacity(plain.len()), from as usize);
+    for (start, end) in news {
+        rest.extend_from_slice(plain.get(at..*start as usize).unwrap_or_default());
+        at = at.max(*end as usize);
+    }
+    rest.extend_from_slice(plain.get(at..).unwrap_or_default());
+    rest.freeze()
+}
+
+/// How many bytes of such pieces there are before an offset.
+fn told_before(news: &[(u32, u32)], offset: u32) -> u32 {
+    news.iter().filter(|(_, end)| *end <= offset).map(|(start, end)| end - start).sum()
+}
+
 /// A member that did not take everything at once.
 #[cold]
-fn give_rest(conn: &mut Conn, rest: Bytes, frames: u64, out: &mut Out, touched: &mut Vec<u32>) {
+fn give_rest(conn: &mut Conn, rest: Bytes, frames: u64, slow: SlowPolicy, out: &mut Out) {
     // Part of a frame must be followed by the rest of it, whatever the policy.
     let begun = !conn.is_waiting();
     if begun || !conn.is_overfull(out) {
@@ -376,7 +530,6 @@ fn give_rest(conn: &mut Conn, rest: Bytes, frames: u64, out: &mut Out, touched: 
         let rest = if rest.len() < SHARED { Bytes::copy_from_slice(&rest) } else { rest };
         conn.enqueue(rest);
     } else {
-        conn.too_slow(frames, out);
-        touched.push(conn.id().key);
+        conn.too_slow(slow, frames, out);
     }
 }

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use throng_hub::{
-    Asker, Author, Ending, Hub, Identity, Order, Published, Room, RoomId, Sessions, Timestamp,
-    Tokens, Unavailable,
+    Access, Asker, Author, Ending, Hub, Identity, Order, Pass, Published, Room, RoomId, Sessions,
+    Timestamp, Tokens, Unavailable,
 };
-use throng_protocol::{Fault, Publish};
+use throng_protocol::{Code, Fault, Publish};
 use throng_wire::{CloseCode, Prepared};
 
 use crate::clock::wall_clock;
 use crate::engine::Shared;
-use crate::inbox::{Echo, Post};
-use crate::session::identify;
+use crate::inbox::{Echo, Post, Sight};
+use crate::session::{Refresh, Review, identify};
 use crate::wheel::ConnId;
 
 /// Rooms for whoever is not a connection of a worker: event streams, the HTTP API, the embedder.
@@ -26,6 +26,8 @@ pub struct Front {
 pub enum Note {
     /// A message for every member of a room that joined with [`Front::worker`]. In order for each room.
     Deliver(RoomId, Prepared),
+    /// The same for one that says who comes or goes, which not everybody may see.
+    News(RoomId, Prepared),
     /// From here on this asker gets the messages of the room.
     Enter(u64, RoomId),
     /// From here on it does not any more.
@@ -37,6 +39,8 @@ pub enum Note {
     Stored(u64, Result<(u64, Timestamp), Unavailable>, bool),
     /// This asker is to be gone.
     Close(u64, CloseCode),
+    /// Somebody shows another credential. [`Front::answer_refresh`] says what came of it.
+    Refresh(Refresh),
     /// The server is shutting down.
     Shutdown,
     /// There will be nothing more.
@@ -47,6 +51,11 @@ impl Front {
     /// All rooms.
     pub fn hub(&self) -> &Hub {
         self.shared.hub()
+    }
+
+    /// Who may do what.
+    pub fn access(&self) -> &Access {
+        &self.shared.access
     }
 
     /// Who is connected.
@@ -98,12 +107,16 @@ impl Front {
                 Post::Deliver(room, frame) | Post::DeliverFrom(room, frame, _) => {
                     Some(Note::Deliver(room, frame))
                 }
-                Post::Enter(id, room, _) => Some(Note::Enter(id.token(), room.id())),
+                Post::DeliverNews(room, frame) => Some(Note::News(room, frame)),
+                Post::Enter(id, room, ..) => Some(Note::Enter(id.token(), room.id())),
                 Post::Exit(id, room) => Some(Note::Exit(id.token(), room)),
                 Post::Ready(token) => Some(Note::Ready(token)),
                 Post::Stored(token, result, duplicate) => {
                     Some(Note::Stored(token, result, duplicate))
                 }
+                Post::Refresh(refresh) => Some(Note::Refresh(*refresh)),
+                // An event stream begins anew, with what holds then.
+                Post::Review(id, _) => Some(Note::Close(id.token(), CloseCode::NORMAL)),
                 Post::Close(id, code, _) => Some(Note::Close(id.token(), code)),
                 Post::Shutdown(_) => Some(Note::Shutdown),
                 Post::End => Some(Note::End),
@@ -116,13 +129,14 @@ impl Front {
     /// here on.
     pub fn enter(&self, room: &Arc<Room>, order: &Order<'_>, token: u64) {
         debug_assert_eq!(order.room().id(), room.id());
-        let enter = Post::Enter(ConnId::from_token(token), Arc::clone(room), Echo::Yes);
+        let enter =
+            Post::Enter(ConnId::from_token(token), Arc::clone(room), Echo::Yes, Sight::Full);
         self.shared.inbox(self.worker()).push(enter);
     }
 
-    /// Hands a frame to all members of the room whose turn it is.
-    pub fn deliver(&self, order: &Order<'_>, frame: &Prepared) {
-        self.shared.deliver(order, frame);
+    /// Tells all members of the room whose turn it is, but for those who may not see it, who comes or goes.
+    pub fn announce(&self, order: &Order<'_>, frame: &Prepared) {
+        self.shared.announce(order, frame);
     }
 
     /// Publishes a message and delivers it, at once or when it is stored.
@@ -157,11 +171,41 @@ impl Front {
     /// Closes the connections of a user, wherever they are, and ends the sessions. Returns how many
     /// connections.
     pub fn disconnect(&self, user_id: &str, code: CloseCode, reason: &str) -> usize {
-        let places = self.shared.sessions.dismiss(user_id);
+        let places = self.shared.sessions.dismiss(user_id, self.now());
         for place in &places {
             self.close(*place, code, reason);
         }
         places.len()
+    }
+
+    /// Says what came of another credential: the pass that holds from now on, or why there is none. A session
+    /// that has ended in the meantime, or has another connection, stays as it is.
+    pub fn answer_refresh(&self, refresh: &Refresh, result: Result<Arc<Pass>, Fault>) {
+        let Refresh { asker, who, reference, .. } = refresh;
+        let review = match result {
+            Ok(pass) if self.shared.sessions.renew(who, *asker, &pass) => {
+                Review::Renewed(pass, *reference)
+            }
+            Ok(_) => Review::Refused(Fault::new(Code::Unauthorized), *reference),
+            Err(fault) => Review::Refused(fault, *reference),
+        };
+        self.post_review(*asker, review);
+    }
+
+    /// Has a connection look again at what it may do: rooms that it may no longer be in are left.
+    pub fn review(&self, place: Asker) {
+        self.post_review(place, Review::Again);
+    }
+
+    /// Takes a connection out of a room.
+    pub fn evict(&self, place: Asker, room: &str) {
+        self.post_review(place, Review::Evicted(room.into()));
+    }
+
+    fn post_review(&self, place: Asker, review: Review) {
+        if let Some(inbox) = self.shared.inbox_of(place) {
+            inbox.push(Post::Review(ConnId::from_token(place.token), Box::new(review)));
+        }
     }
 
     /// Closes one connection.

@@ -171,7 +171,7 @@ impl Peer<'_> {
             return;
         }
         let room = self.shared.enter(HANDLER_SPACE, room, self.out.worker, self.conn.id());
-        self.rooms.joined.push(room);
+        self.rooms.joined.extend(room);
     }
 
     /// Leaves a room.

@@ -10,6 +10,7 @@ use throng_hub::{Room, RoomId, Timestamp, Unavailable};
 use throng_wire::{CloseCode, Prepared};
 
 use crate::conn::Arrival;
+use crate::session::{Refresh, Review};
 use crate::wheel::ConnId;
 
 /// What a worker can be told. Posts are handled in the order they were pushed.
@@ -18,11 +19,14 @@ pub(crate) enum Post {
     Adopt(Box<Arrival>),
     /// From here on this connection receives the frames of the room. Posted under the room's
     /// order lock, so that it falls between the right two messages.
-    Enter(ConnId, Arc<Room>, Echo),
+    /// For a connection that is a member already: what it may see has changed.
+    Enter(ConnId, Arc<Room>, Echo, Sight),
     /// From here on it does not any more. Posted under the room's order lock.
     Exit(ConnId, RoomId),
     /// One message for all local members of a room. Posted under the room's order lock.
     Deliver(RoomId, Prepared),
+    /// The same for one that says who comes or goes: not for members that may not see that.
+    DeliverNews(RoomId, Prepared),
     /// The same, but not for its sender if that wants no echo.
     DeliverFrom(RoomId, Prepared, ConnId),
     /// A room this connection waits for has been opened, or cannot be.
@@ -34,6 +38,10 @@ pub(crate) enum Post {
     Send(ConnId, Bytes),
     /// The same for an answer that a connection waits for: it is never dropped.
     Answer(ConnId, Bytes),
+    /// What this connection may do has changed.
+    Review(ConnId, Box<Review>),
+    /// Somebody shows another credential; for the front.
+    Refresh(Box<Refresh>),
     /// Start the closing handshake.
     Close(ConnId, CloseCode, Box<str>),
     /// Drop the connection without one.
@@ -50,6 +58,19 @@ pub(crate) enum Post {
 pub(crate) enum Echo {
     Yes,
     No,
+}
+
+/// Whether a member may see who comes and goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sight {
+    Full,
+    Blind,
+}
+
+impl Sight {
+    pub(crate) fn of(may_see: bool) -> Self {
+        if may_see { Self::Full } else { Self::Blind }
+    }
 }
 
 /// How the reader of an inbox is woken.
@@ -121,9 +142,9 @@ impl Inbox {
     /// Adds a post and wakes the worker if it sleeps.
     pub(crate) fn push(&self, post: Post) {
         let cost = match &post {
-            Post::Deliver(_, frame) | Post::DeliverFrom(_, frame, _) => {
-                POST_COST + frame.frame().len()
-            }
+            Post::Deliver(_, frame)
+            | Post::DeliverNews(_, frame)
+            | Post::DeliverFrom(_, frame, _) => POST_COST + frame.frame().len(),
             Post::Send(_, bytes) | Post::Answer(_, bytes) => POST_COST + bytes.len(),
             _ => POST_COST,
         };

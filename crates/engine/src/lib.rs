@@ -10,7 +10,7 @@
 //! - [`Front`] is rooms for whoever is not a connection of a worker: event streams, an HTTP API.
 //! - [`Policy`] says how the connections of an endpoint are treated: limits, compression,
 //!   outbox, how long frames may be gathered.
-//! - [`Admission`] counts connections, in all and by address.
+//! - [`Admission`] counts handshakes and connections, in all, by address and by user.
 //! - [`Stats`] is what has been counted.
 //!
 //! One message: a worker reads into its buffer; the connection's decoder yields a borrowed
@@ -45,6 +45,7 @@
 mod admission;
 mod clock;
 mod conn;
+mod deadlines;
 mod engine;
 mod fanout;
 mod front;
@@ -58,14 +59,15 @@ mod stats;
 mod tick;
 mod timers;
 mod transport;
+mod users;
 mod wheel;
 mod worker;
 
-pub use admission::{Admission, Full, Permit};
-pub use engine::{Config, Engine, Handover, Rooms};
+pub use admission::{Admission, Caps, Exempt, Full, Permit, Refusals};
+pub use engine::{Config, Ended, Engine, Handover, Rooms};
 pub use front::{Front, Note};
 pub use handler::{Handle, Handler, Message, Peer};
-pub use policy::{Flush, Policy, SlowPolicy};
-pub use session::{Opening, Start, Visitor};
+pub use policy::{Flush, Policy};
+pub use session::{Opening, Refresh, Start, Visitor, Who};
 pub use stats::Stats;
-pub use throng_hub::Space;
+pub use throng_hub::{Rate, SlowPolicy, Space};

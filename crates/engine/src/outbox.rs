@@ -37,6 +37,14 @@ impl Outbox {
         }
     }
 
+    /// Lets go of everything but the piece a part of which may have left. Each piece ends where a frame
+    /// ends.
+    pub(crate) fn shed(&mut self) {
+        self.queue.truncate(1);
+        self.queue.shrink_to_fit();
+        self.bytes = self.queue.iter().map(Bytes::len).sum();
+    }
+
     /// Writes what the socket takes, several pieces to a system call. `Ok(true)` when
     /// nothing is left.
     pub(crate) fn write_to(&mut self, transport: &mut Transport) -> io::Result<bool> {

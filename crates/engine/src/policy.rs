@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use throng_hub::{Rate, SlowPolicy};
 use throng_wire::{CloseCode, DeflateOptions, Limits};
 
 /// What holds for every connection of one endpoint; shared by all of them.
@@ -18,8 +19,27 @@ pub struct Policy {
     /// go beyond it meet [`SlowPolicy`]. Worst case kept for one connection: this, plus one
     /// message, plus one chunk of unread input.
     pub outbox: usize,
-    /// What happens to frames of a room for a reader beyond `outbox`.
+    /// What happens to frames of a room for a reader beyond `outbox`, unless the room's rule says otherwise.
+    /// Default: disconnect.
     pub slow: SlowPolicy,
+    /// How often one connection may send: messages by what they cost, pings, pongs, and parts of messages of
+    /// less than 256 bytes. Default `None`: as often as it likes.
+    ///
+    /// A client of the typed protocol is refused what comes too fast (`rate_limited`), and closed with
+    /// `4429` when it sends as much again all the same. Any other connection is not read from until it may
+    /// go on, so that nothing is lost; that takes up to 50 ms more than it must.
+    pub rate: Option<Rate>,
+    /// How many bytes of messages one connection may send, decompressed, with 8 for each. As `rate`.
+    pub bytes_rate: Option<Rate>,
+    /// How often all connections of one signed-in user may send together. Clients of the typed protocol only.
+    pub user_rate: Option<Rate>,
+    /// Bytes that one connection may make us keep: what is incomplete, what waits for it, what was read and
+    /// not handled yet. Default 0: as much as the other limits amount to. Beyond it an incomplete message
+    /// fails with `1009`, and what would have to wait meets `slow`.
+    pub budget: usize,
+    /// How long a message may take from its first byte to its last; then `1008`. Default 30 s, precision
+    /// 50 ms. What we do not read for reasons of ours does not count.
+    pub partial_timeout: Duration,
     /// How long a room's frames may be gathered before they are written.
     pub flush: Flush,
 }
@@ -31,18 +51,14 @@ impl Default for Policy {
             deflate: None,
             outbox: 1 << 20,
             slow: SlowPolicy::Disconnect,
+            rate: None,
+            bytes_rate: None,
+            user_rate: None,
+            budget: 0,
+            partial_timeout: Duration::from_secs(30),
             flush: Flush::Every(Duration::ZERO),
         }
     }
-}
-
-/// What happens to a room's frames when a member's outbox is full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SlowPolicy {
-    /// The connection is closed with `4508`; the client comes back and resumes.
-    Disconnect,
-    /// The frames are dropped for this member and counted. Control frames never are.
-    Drop,
 }
 
 /// When the frames that wait for a room's members are written.
@@ -89,6 +105,12 @@ pub(crate) const HEARTBEAT: CloseCode = code(4408);
 
 /// The close code for a connection whose session another one has taken up.
 pub(crate) const REPLACED: CloseCode = code(4409);
+
+/// The close code for a session that is not good any more: revoked, or over.
+pub(crate) const SIGNED_OUT: CloseCode = code(4401);
+
+/// The close code for a client that sends too much although it is told so.
+pub(crate) const ABUSE: CloseCode = code(4429);
 
 /// The close code for somebody whose room cannot be had at the moment.
 pub(crate) const TRY_LATER: CloseCode = code(1013);

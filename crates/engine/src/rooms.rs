@@ -3,15 +3,16 @@
 use std::sync::{Arc, Weak};
 
 use throng_hub::{
-    Asker, Author, Ending, Hub, Identity, Opened, Order, Outcome, Published, Room, Sink, Space,
-    Timestamp, Unavailable,
+    Asker, Author, Crowded, Ending, Hub, Identity, Opened, Order, Outcome, Published, Room, Sink,
+    Space, Timestamp, Unavailable,
 };
 use throng_protocol::{Code, Fault, Publish, push};
 use throng_wire::{OpCode, Prepared};
 
 use crate::clock::wall_clock;
 use crate::engine::Shared;
-use crate::inbox::{Echo, Inbox, Post};
+use crate::handler::HANDLER_SPACE;
+use crate::inbox::{Echo, Inbox, Post, Sight};
 use crate::wheel::ConnId;
 
 /// A room opened for somebody who may be gone by then is looked at after this long, in milliseconds.
@@ -31,6 +32,14 @@ impl Shared {
         let room = order.room().id();
         for worker in order.workers() {
             self.inboxes[worker].push(Post::Deliver(room, message.clone()));
+        }
+    }
+
+    /// The same for a message that says who comes or goes, which not everybody may see.
+    pub(crate) fn announce(&self, order: &Order<'_>, message: &Prepared) {
+        let room = order.room().id();
+        for worker in order.workers() {
+            self.inboxes[worker].push(Post::DeliverNews(room, message.clone()));
         }
     }
 
@@ -83,7 +92,7 @@ impl Shared {
         }
         let left = order.leave(who, worker, ending, wall_clock());
         if let Some(announcement) = &left.announcement {
-            self.deliver(&order, announcement);
+            self.announce(&order, announcement);
         }
         drop(order);
         if let Some(due) = left.wake {
@@ -94,15 +103,29 @@ impl Shared {
         }
     }
 
-    /// Makes a connection a member of a room without presence.
-    pub(crate) fn enter(&self, space: Space, name: &str, worker: usize, id: ConnId) -> Arc<Room> {
+    /// Makes a connection a member of a room without presence, if there may be one more room.
+    pub(crate) fn enter(
+        &self,
+        space: Space,
+        name: &str,
+        worker: usize,
+        id: ConnId,
+    ) -> Result<Arc<Room>, Crowded> {
         loop {
-            let room = self.hub.room(space, name, wall_clock());
+            let room = match space {
+                HANDLER_SPACE => self.hub.room(space, name, wall_clock()), // as the embedder says
+                _ => self.hub.open(space, name, wall_clock())?,
+            };
             let mut order = room.order();
             if order.attach(worker).is_ok() {
-                self.inboxes[worker].push(Post::Enter(id, Arc::clone(&room), Echo::Yes));
+                self.inboxes[worker].push(Post::Enter(
+                    id,
+                    Arc::clone(&room),
+                    Echo::Yes,
+                    Sight::Full,
+                ));
                 drop(order);
-                return room;
+                return Ok(room);
             }
         }
     }
@@ -146,7 +169,7 @@ impl Shared {
         let mut order = room.order();
         let due = order.handle_timeout(wall_clock());
         for frame in &due.frames {
-            self.deliver(&order, frame);
+            self.announce(&order, frame);
         }
         let empty = order.is_empty();
         drop(order);

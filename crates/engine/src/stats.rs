@@ -29,6 +29,18 @@ macro_rules! counters {
             pub refused_total: u64,
             /// Upgrades refused because their address had too many connections.
             pub refused_per_ip: u64,
+            /// Upgrades refused because little memory was left.
+            pub refused_memory: u64,
+            /// Rooms refused because there were too many, or little memory was left.
+            pub refused_rooms: u64,
+            /// Messages refused because there were too many in their room.
+            pub room_rate_limited: u64,
+            /// Messages refused because no memory was left for a room's past.
+            pub overloaded: u64,
+            /// Bytes kept for connections and rooms, as the memory budget counts them.
+            pub memory: u64,
+            /// The memory budget.
+            pub memory_budget: u64,
         }
 
         impl Stats {
@@ -67,6 +79,22 @@ counters! {
     handler_panics,
     /// Batches written to a room's members.
     flushes,
+    /// Messages of clients of the typed protocol refused because the client, or its user, sent too fast.
+    rate_limited,
+    /// Connections closed with `4429` because they went on although they were refused.
+    rate_closed,
+    /// Times a connection was not read from because it sent too fast.
+    throttled,
+    /// Pings and pongs not answered or handled: they came too fast, or a pong waited already.
+    control_ignored,
+    /// Connections closed with `1008` because a message took too long to arrive.
+    partial_timeouts,
+    /// Connections failed with `1009` because too much was kept for them.
+    budget_exceeded,
+    /// Connections closed with `1013` because no memory was left.
+    memory_closed,
+    /// Messages that a newer one took the place of, kept for slow members of a room.
+    replaced,
 }
 
 /// A number with one writer.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use throng_hub::Budget;
 use throng_wire::{DeflateOptions, Deflater, Scratch};
 
 use crate::stats::Counters;
@@ -24,6 +25,12 @@ pub(crate) struct Out {
     pub(crate) deflaters: Deflaters,
     pub(crate) counters: Arc<Counters>,
     pub(crate) coarse: Coarse,
+    /// The time of the turn, in nanoseconds since the process started.
+    pub(crate) now: u64,
+    /// What may be kept for all connections together.
+    pub(crate) budget: Arc<Budget>,
+    /// There is a pong in the cork.
+    pub(crate) pong_corked: bool,
     pub(crate) worker: usize,
     /// Where compressed payloads are made.
     pub(crate) squeezed: Vec<u8>,
@@ -34,7 +41,7 @@ pub(crate) struct Out {
 pub(crate) const READ_BUFFER: usize = 256 << 10;
 
 impl Tick {
-    pub(crate) fn new(worker: usize, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(worker: usize, counters: Arc<Counters>, budget: Arc<Budget>) -> Self {
         Self {
             read: vec![0; READ_BUFFER].into_boxed_slice(),
             scratch: Scratch::new(),
@@ -43,6 +50,9 @@ impl Tick {
                 deflaters: Deflaters::default(),
                 counters,
                 coarse: 0,
+                now: 0,
+                budget,
+                pong_corked: false,
                 worker,
                 squeezed: Vec::new(),
             },

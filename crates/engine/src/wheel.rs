@@ -55,6 +55,11 @@ impl Wheel {
         (now.saturating_duration_since(self.start).as_millis() / STEP.as_millis()) as Coarse
     }
 
+    /// How long until a step.
+    pub(crate) fn until(&self, step: Coarse, now: Instant) -> Duration {
+        (self.start + STEP * step).saturating_duration_since(now)
+    }
+
     /// How many steps a duration lasts, rounded up.
     pub(crate) fn steps(duration: Duration) -> Coarse {
         duration.as_millis().div_ceil(STEP.as_millis()).min(u128::from(u32::MAX / 4)) as Coarse

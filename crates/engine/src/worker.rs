@@ -12,7 +12,9 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use throng_wire::CloseCode;
 
+use crate::clock::nanos;
 use crate::conn::{Arrival, Conn, Farewell, More, Phase};
+use crate::deadlines::Deadlines;
 use crate::engine::Shared;
 use crate::fanout::Fanout;
 use crate::inbox::{Inbox, Post};
@@ -36,6 +38,7 @@ pub(crate) struct Worker {
     next_serial: u32,
     fanout: Fanout,
     wheel: Wheel,
+    deadlines: Deadlines,
     tick: Tick,
     heartbeat: Coarse,
     /// Connections that may have more to read than was read.
@@ -58,6 +61,7 @@ impl Worker {
     ) -> Self {
         let now = Instant::now();
         let heartbeat = Wheel::steps(shared.heartbeat);
+        let budget = Arc::clone(shared.hub().budget());
         Self {
             index,
             poll,
@@ -66,7 +70,8 @@ impl Worker {
             next_serial: 0,
             fanout: Fanout::default(),
             wheel: Wheel::new(now),
-            tick: Tick::new(index, counters),
+            deadlines: Deadlines::default(),
+            tick: Tick::new(index, counters, budget),
             heartbeat,
             again: Vec::new(),
             touched: Vec::new(),
@@ -95,6 +100,7 @@ impl Worker {
             self.load.work(now);
             self.shared.inbox(self.index).awake();
             self.tick.out.coarse = self.wheel.coarse(now);
+            self.tick.out.now = nanos(now);
 
             let again = std::mem::take(&mut self.again);
             for event in &events {
@@ -140,6 +146,10 @@ impl Worker {
         }
         let now = Instant::now();
         let mut timeout = self.wheel.sleep(now);
+        if let Some(due) = self.deadlines.next() {
+            let due = self.wheel.until(due, now);
+            timeout = Some(timeout.map_or(due, |timeout| timeout.min(due)));
+        }
         if let Some(held) = self.fanout.sleep(now, self.load.busy) {
             timeout = Some(timeout.map_or(held, |timeout| timeout.min(held)));
         } else if timeout.is_none_or(|timeout| timeout > Duration::from_millis(20)) {
@@ -245,6 +255,12 @@ impl Worker {
                     fanout.flush_full(full, conns, &mut tick.out, touched);
                 }
             }
+            Post::DeliverNews(room, message) => {
+                let Self { fanout, conns, tick, touched, .. } = self;
+                if let Some(full) = fanout.deliver_news(room, &message, &mut tick.out) {
+                    fanout.flush_full(full, conns, &mut tick.out, touched);
+                }
+            }
             Post::DeliverFrom(room, message, from) => {
                 let Self { fanout, conns, tick, touched, .. } = self;
                 let full = fanout.deliver_from(room, &message, from, conns, &mut tick.out);
@@ -264,19 +280,25 @@ impl Worker {
                     self.touched.push(id.key);
                 }
             }
-            Post::Stored(..) | Post::End => {} // for the front
+            Post::Stored(..) | Post::Refresh(_) | Post::End => {} // for the front
+            Post::Review(id, review) => {
+                let Some(conn) = find(&mut self.conns, id) else { return };
+                Session::review(conn, *review, &mut self.tick.out, &self.shared);
+                conn.flush_cork(&mut self.tick.out);
+                self.touched.push(id.key);
+            }
             Post::Adopt(arrival) => self.adopt(*arrival),
-            Post::Enter(id, room, echo) => {
+            Post::Enter(id, room, echo, sight) => {
                 if let Some(conn) = find(&mut self.conns, id)
                     && conn.is_open()
                     && conn.session.is_in(&room)
                 {
-                    self.fanout.enter(conn, &room, echo);
+                    self.fanout.enter(conn, &room, echo, sight);
                 }
             }
             Post::Exit(id, room) => {
                 if find(&mut self.conns, id).is_some() {
-                    self.fanout.leave(&mut self.conns, id.key, Some(room));
+                    self.fanout.leave(&mut self.conns, id.key, Some(room), &self.tick.out);
                 }
             }
             Post::Send(id, frame) => {
@@ -370,6 +392,14 @@ impl Worker {
     fn settle(&mut self, key: u32) {
         let Some(conn) = self.conns.get_mut(key as usize) else { return };
         conn.settle(&self.tick.out);
+        if conn.lags && !conn.is_waiting() {
+            self.fanout.drain(key, &mut self.conns, &mut self.tick.out);
+        }
+        let conn = &mut self.conns[key as usize];
+        if conn.is_remarkable() {
+            self.look(key);
+        }
+        let conn = &mut self.conns[key as usize];
         if !conn.is_open() {
             return self.settle_closing(key);
         }
@@ -377,7 +407,17 @@ impl Worker {
             self.queue(key); // it has had its turn
         }
         while let Some(room) = self.conns[key as usize].session.take_left() {
-            self.fanout.leave(&mut self.conns, key, Some(room));
+            self.fanout.leave(&mut self.conns, key, Some(room), &self.tick.out);
+        }
+    }
+
+    /// Accounts for what a connection keeps, and arranges to look at it again if that is needed.
+    #[inline(never)]
+    fn look(&mut self, key: u32) {
+        let conn = &mut self.conns[key as usize];
+        conn.account(&mut self.tick.out);
+        if let Some(due) = conn.next_look() {
+            self.deadlines.insert(conn.id(), due.max(self.tick.out.coarse + 1));
         }
     }
 
@@ -389,7 +429,7 @@ impl Worker {
             if let Phase::Closing(due) | Phase::Finishing(due) | Phase::Failing(due) = phase {
                 self.wheel.insert(conn.id(), due);
             }
-            self.fanout.leave(&mut self.conns, key, None);
+            self.fanout.leave(&mut self.conns, key, None, &self.tick.out);
             let conn = &mut self.conns[key as usize];
             let (id, farewell) = (conn.id(), conn.farewell());
             conn.session.part(self.index, id, farewell, &self.shared);
@@ -398,6 +438,7 @@ impl Worker {
             Session::close(&mut self.conns[key as usize], &self.tick.out);
         }
         if phase == Phase::Dead {
+            self.conns[key as usize].give_back(&self.tick.out);
             // Closing the socket takes it out of the poll.
             self.conns.remove(key as usize);
             self.tick.out.counters.closed.add(1);
@@ -412,6 +453,22 @@ impl Worker {
             self.handle_timer(id, now);
         }
         self.expired = expired;
+        while let Some(id) = self.deadlines.pop(now) {
+            self.handle_deadline(id, now);
+        }
+    }
+
+    fn handle_deadline(&mut self, id: ConnId, now: Coarse) {
+        let Some(conn) = find(&mut self.conns, id) else { return };
+        conn.looked_at(now);
+        if conn.may_go_on(now) {
+            if conn.unthrottle(&mut self.tick, &self.shared) == More::Maybe {
+                self.queue(id.key);
+            }
+        } else {
+            conn.check_overdue(&mut self.tick.out);
+        }
+        self.settle(id.key);
     }
 
     fn handle_timer(&mut self, id: ConnId, now: Coarse) {
@@ -432,7 +489,7 @@ impl Worker {
             self.resume(id.key);
         }
         let Some(conn) = find(&mut self.conns, id) else { return };
-        if conn.is_parked() {
+        if conn.is_parked() || conn.is_throttled() {
             conn.excuse(now);
         }
         let silent = now.saturating_sub(conn.heard());

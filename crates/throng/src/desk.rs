@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::{JoinHandle, Thread};
 
 use bytes::Bytes;
 use serde::Deserialize;
-use throng_engine::{Front, Note};
+use throng_engine::{Front, Note, Refresh};
 use throng_hub::{RoomId, Timestamp, Unavailable};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::events::Outlet;
+use crate::server::Inner;
 
 /// Gets what the engine tells the front to whoever waits for it.
 pub(crate) struct Desk {
@@ -19,6 +21,9 @@ pub(crate) struct Desk {
     thread: OnceLock<Thread>,
     next: AtomicU64,
     state: Mutex<State>,
+    /// Whose desk it is, and the runtime of the front: both known before anybody is connected.
+    server: OnceLock<Weak<Inner>>,
+    runtime: OnceLock<Handle>,
 }
 
 #[derive(Default)]
@@ -39,6 +44,8 @@ pub(crate) struct Event {
     pub(crate) room: RoomId,
     /// Of an application message that has one.
     pub(crate) seq: Option<u64>,
+    /// It says who comes or goes, which not everybody may see.
+    pub(crate) is_news: bool,
     /// `data: …` and an empty line.
     pub(crate) data: Bytes,
 }
@@ -50,6 +57,8 @@ impl Desk {
             thread: OnceLock::new(),
             next: AtomicU64::new(1),
             state: Mutex::default(),
+            server: OnceLock::new(),
+            runtime: OnceLock::new(),
         })
     }
 
@@ -70,6 +79,18 @@ impl Desk {
         let _ = self.thread.set(thread.thread().clone());
         thread.thread().unpark(); // for what came before it was known
         Ok(thread)
+    }
+
+    /// Says whose desk it is.
+    pub(crate) fn belongs_to(&self, server: &Arc<Inner>) {
+        let _ = self.server.set(Arc::downgrade(server));
+    }
+
+    /// Says where tasks run; called by one.
+    pub(crate) fn runs_here(&self) {
+        if self.runtime.get().is_none() {
+            let _ = self.runtime.set(Handle::current());
+        }
     }
 
     pub(crate) fn front(&self) -> &Front {
@@ -147,9 +168,10 @@ impl Desk {
                             }
                         }
                     }
-                    Note::Deliver(room, frame) => {
+                    Note::Deliver(room, ref frame) | Note::News(room, ref frame) => {
                         let Some(tokens) = listeners.get_mut(&room) else { continue };
-                        let event = Event::new(room, frame.payload());
+                        let is_news = matches!(note, Note::News(..));
+                        let event = Event { is_news, ..Event::new(room, frame.payload()) };
                         let mut state = self.state();
                         tokens.retain(|token| match state.outlets.get(token) {
                             Some(outlet) if outlet.push(&event) => true,
@@ -176,6 +198,11 @@ impl Desk {
                     Note::Close(token, _) => {
                         self.state().outlets.remove(&token);
                     }
+                    Note::Refresh(refresh) => {
+                        if let Some(server) = self.server.get().and_then(Weak::upgrade) {
+                            refresh_later(server, refresh);
+                        }
+                    }
                     Note::Shutdown => {
                         let mut state = self.state();
                         state.outlets.clear();
@@ -193,6 +220,16 @@ impl Desk {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Has a credential looked at that a connected client shows.
+fn refresh_later(server: Arc<Inner>, refresh: Refresh) {
+    let Some(runtime) = server.desk.runtime.get() else { return };
+    runtime.clone().spawn(async move {
+        let front = server.desk.front();
+        let result = server.gate.refresh(&refresh, front).await;
+        front.answer_refresh(&refresh, result);
+    });
 }
 
 /// Somebody who asks. Whoever stops asking is forgotten.
@@ -223,6 +260,6 @@ impl Event {
             other => *other,
         }));
         data.extend_from_slice(b"\n\n");
-        Self { room, seq: place.and_then(|place| place.seq), data: data.into() }
+        Self { room, seq: place.and_then(|place| place.seq), is_news: false, data: data.into() }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use http::request::Parts;
-use throng_engine::{Flush, Handler, Policy, SlowPolicy, Space};
+use throng_engine::{Flush, Handler, Policy, Rate, SlowPolicy, Space};
 use throng_wire::DeflateOptions;
 
 use crate::axum::Response;
@@ -28,6 +29,7 @@ pub struct Endpoint {
     pub(crate) policy: Arc<Policy>,
     pub(crate) origins: Origins,
     pub(crate) subprotocols: Vec<String>,
+    pub(crate) anonymous: bool,
     /// The universe its rooms are in.
     pub(crate) space: Space,
 }
@@ -104,6 +106,7 @@ impl Endpoint {
             policy: Arc::default(),
             origins: Origins::SameHost,
             subprotocols: Vec::new(),
+            anonymous: true,
             space,
         }
         .max_message(max_message)
@@ -136,6 +139,13 @@ impl Endpoint {
         self
     }
 
+    /// Whether visitors without a ticket or token are let in. Default `true`: what they may do in rooms is for
+    /// [`Access`](crate::Access) to say. Handlers decide by themselves.
+    pub fn anonymous(mut self, admitted: bool) -> Self {
+        self.anonymous = admitted;
+        self
+    }
+
     /// Bytes that may wait for a slow reader. Default 1 MiB.
     pub fn outbox(mut self, bytes: usize) -> Self {
         self.policy_mut().outbox = bytes;
@@ -151,6 +161,38 @@ impl Endpoint {
     /// The subprotocols spoken here; the first that the client lists and we speak is agreed.
     pub fn subprotocols<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.subprotocols = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How often one connection may send; more is refused with `rate_limited`, and closed with `4429` when it
+    /// goes on; other connections than those of rooms are read from more slowly. Default `None`: as often as
+    /// it likes.
+    pub fn rate(mut self, rate: Option<Rate>) -> Self {
+        self.policy_mut().rate = rate;
+        self
+    }
+
+    /// How many bytes one connection may send, decompressed. As [`Endpoint::rate`].
+    pub fn bytes_rate(mut self, rate: Option<Rate>) -> Self {
+        self.policy_mut().bytes_rate = rate;
+        self
+    }
+
+    /// How often all connections of one signed-in user may send together, to rooms. As [`Endpoint::rate`].
+    pub fn user_rate(mut self, rate: Option<Rate>) -> Self {
+        self.policy_mut().user_rate = rate;
+        self
+    }
+
+    /// Bytes that one connection may make us keep. Default `None`: as much as the other limits amount to.
+    pub fn budget(mut self, bytes: Option<usize>) -> Self {
+        self.policy_mut().budget = bytes.unwrap_or(0);
+        self
+    }
+
+    /// How long a message may take from its first byte to its last; then `1008`. Default 30 s.
+    pub fn partial_timeout(mut self, time: Duration) -> Self {
+        self.policy_mut().partial_timeout = time;
         self
     }
 

@@ -9,12 +9,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
-use throng_engine::Front;
-use throng_hub::{Ending, Identity, Joined, Refused, Replay, Room, Start};
+use throng_engine::{Front, Full, Permit, Who};
+use throng_hub::{
+    Allowed, Ending, Identity, Joined, Pass, Refused, Replay, Revoked, Rights, Room, Start,
+};
 use throng_protocol::{Code, Fault, names, push};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::credentials::Visit;
 use crate::desk::{Desk, Event};
+use crate::gate::{Shown, fault};
 use crate::server::Server;
 
 /// What an event stream asks for.
@@ -26,6 +30,14 @@ pub struct Subscription {
     pub name: Option<String>,
     /// The token of a session to take up.
     pub resume: Option<String>,
+    /// A ticket.
+    pub ticket: Option<String>,
+    /// A token that is no ticket.
+    pub token: Option<String>,
+    /// Whether visitors without any of these are let in.
+    pub anonymous: bool,
+    /// Where they come.
+    pub visit: Visit,
     /// The id of the last event that was received.
     pub last_event_id: Option<String>,
     /// So many of the last messages of each room, where there is no position.
@@ -99,31 +111,53 @@ impl Server {
     /// then what comes. Events of application messages have the positions of all rooms as their id.
     ///
     /// # Errors
-    /// `bad_message` for no room or too many, `unknown_room` for one that cannot be, `forbidden` for
-    /// somebody else's own room.
-    pub fn subscribe(&self, subscription: Subscription) -> Result<Events, Fault> {
-        let Subscription { rooms, name, resume, last_event_id, rewind } = subscription;
+    /// `bad_message` for no room or too many, `unknown_room` for one that cannot be, `unauthorized` for credentials
+    /// that are not good or where some are needed, `forbidden` for rooms that one may not be in, `unavailable`.
+    pub async fn subscribe(&self, subscription: Subscription) -> Result<Events, Fault> {
+        let Subscription { rooms, last_event_id, rewind, .. } = &subscription;
+        let (rewind, rooms) = (*rewind, rooms.clone());
+        let positions = Positions::read(last_event_id.as_deref(), rooms.len());
         let front = self.inner.desk.front();
         if !(1..=MAX_ROOMS).contains(&rooms.len()) {
             return Err(
                 Fault::new(Code::BadMessage).with_message("Name 1 to 32 rooms with `room`.")
             );
         }
-        let resumed = resume.and_then(|token| crate::upgrade::resumable(front, &token));
-        let is_resumed = resumed.is_some();
-        let who = Arc::new(resumed.unwrap_or_else(|| front.identify(name.as_deref())));
+        let Subscription { name, resume, ticket, token, anonymous, visit, .. } = subscription;
+        let admission = self.inner.engine.admission();
+        admission.knock(visit.ip).map_err(crowded)?;
+        let shown = Shown { resume, ticket, token, name };
+        let entrance = self.inner.gate.admit(shown, visit, front).await.map_err(fault)?;
+        let pass = entrance.pass;
+        if pass.is_none() && !anonymous {
+            self.inner.gate.refused.anonymous.add();
+            return Err(Fault::new(Code::Unauthorized));
+        }
+        let (who, is_resumed) = match entrance.who {
+            Who::Anonymous(name) => (front.identify(name.as_deref()), false),
+            Who::Known(who) => (who, false),
+            Who::Resumed(who) => (who, true),
+        };
+        let who = Arc::new(who);
+        let mut allowed = Vec::with_capacity(rooms.len());
         for (at, room) in rooms.iter().enumerate() {
             if !names::is_room(room) || !front.hub().rule(room).allow {
                 return Err(Fault::new(Code::UnknownRoom));
             }
-            if room.strip_prefix('@').is_some_and(|user| user != who.user_id()) {
-                return Err(Fault::new(Code::Forbidden));
+            let rule = front.hub().rule(room);
+            let may = front.access().of(&who, pass.as_deref(), room, rule, front.now());
+            if !may.may(Rights::JOIN) {
+                let code = if pass.is_some() { Code::Forbidden } else { Code::Unauthorized };
+                return Err(Fault::new(code).with_message(format!("You may not be in {room}.")));
             }
+            allowed.push(may);
             if rooms[..at].contains(room) {
                 return Err(Fault::new(Code::AlreadyJoined));
             }
         }
-        let positions = Positions::read(last_event_id.as_deref(), rooms.len());
+        let signed_in = pass.as_ref().map(|_| who.user_id());
+        let permit = signed_in.map(|user| admission.admit_user(user)).transpose();
+        let permit = permit.map_err(crowded)?;
         let (lines, comes) = mpsc::channel(16);
         let token = self.inner.desk.token();
         let (outlet, intake, gone) = Outlet::new();
@@ -132,6 +166,8 @@ impl Server {
             server: self.clone(),
             token,
             who,
+            pass,
+            allowed,
             is_resumed,
             rewind: rewind.min(throng_protocol::MAX_REWIND),
             positions,
@@ -139,6 +175,7 @@ impl Server {
             lines,
             gone,
             beat,
+            _permit: permit,
         };
         tokio::spawn(stream.run(rooms, outlet, intake));
         Ok(Events { lines: comes })
@@ -150,6 +187,9 @@ struct EventStream {
     server: Server,
     token: u64,
     who: Arc<Identity>,
+    pass: Option<Arc<Pass>>,
+    /// In each of the rooms.
+    allowed: Vec<Allowed>,
     is_resumed: bool,
     rewind: u32,
     positions: Positions,
@@ -158,6 +198,13 @@ struct EventStream {
     /// Ends when the desk has let go of the stream: too slow, replaced, sent away, the end.
     gone: oneshot::Receiver<()>,
     beat: Duration,
+    /// Counts for the user who is signed in.
+    _permit: Option<Permit>,
+}
+
+/// Too many, in the words of the protocol.
+fn crowded(full: Full) -> Fault {
+    Fault::new(Code::RateLimited).with_message(full.to_string()).with_retry_after(full.retry_after())
 }
 
 /// Why a stream ends: the reader is gone, or cannot be served any more.
@@ -172,8 +219,12 @@ impl EventStream {
             return;
         }
         let place = front.asker(self.token);
-        if let Some(older) = front.sessions().arrive(&self.who, place, front.now()) {
-            front.close(older, crate::upgrade::REPLACED, "another connection has this session");
+        match front.sessions().arrive(&self.who, self.pass.as_ref(), place, front.now()) {
+            Ok(Some(older)) => {
+                front.close(older, crate::upgrade::REPLACED, "another connection has this session");
+            }
+            Ok(None) => {}
+            Err(Revoked) => return,
         }
         let begun = async {
             self.greet(&desk).await?;
@@ -205,7 +256,7 @@ impl EventStream {
 
     async fn greet(&mut self, desk: &Desk) -> Result<(), Over> {
         let (front, who) = (desk.front(), Arc::clone(&self.who));
-        let token = front.tokens().issue(&who, front.now());
+        let token = front.tokens().issue(&who, self.pass.is_some(), front.now());
         let mut text = Vec::new();
         push::connected(
             &mut text,
@@ -215,6 +266,7 @@ impl EventStream {
                 resume: Some(&token),
                 resumed: self.is_resumed,
                 resume_window: front.sessions().window().as_millis() as u64,
+                expires_at: self.pass.as_ref().and_then(|pass| pass.expires),
                 info: who.info(),
                 user_count: front.sessions().user_count(),
                 room: None,
@@ -238,6 +290,10 @@ impl EventStream {
             since: since.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq)),
             rewind: self.rewind,
         };
+        let allowed = self.allowed[at].clone();
+        if !allowed.may(Rights::HISTORY) {
+            start = Start::NOW;
+        }
         let mut text = Vec::new();
         let (room, joined) = loop {
             let Ok(room) = self.server.open_room(name).await else {
@@ -245,7 +301,7 @@ impl EventStream {
                 push::error(&mut text, &fault, Some(name), Some(RETRY_AFTER));
                 return self.send_text(&text).await.and(Err(Over));
             };
-            match self.try_join(&room, &start, &mut text, front) {
+            match self.try_join(&room, &start, &allowed, &mut text, front) {
                 Ok(joined) => break (room, joined),
                 // The position is not one of ours.
                 Err(Refused::Future) => start = Start { since: None, ..start },
@@ -278,16 +334,19 @@ impl EventStream {
         &self,
         room: &Room,
         start: &Start<'_>,
+        allowed: &Allowed,
         text: &mut Vec<u8>,
         front: &Front,
     ) -> Result<Joined, Refused> {
         let mut order = room.order();
-        let joined = order.join(&self.who, front.worker(), start, front.now())?;
+        let mut joined = order.join(&self.who, front.worker(), start, front.now())?;
         if let Some(announcement) = &joined.announcement {
-            front.deliver(&order, announcement);
+            front.announce(&order, announcement);
         }
         let epoch = joined.epoch.to_string();
-        push::joined(text, &told(room.name(), &epoch, &joined), order.listed_users());
+        joined.recovered &= allowed.may(Rights::HISTORY);
+        let users = order.listed_users().filter(|_| allowed.may(Rights::PRESENCE));
+        push::joined(text, &told(room.name(), &epoch, &joined), users);
         Ok(joined)
     }
 
@@ -313,7 +372,9 @@ impl EventStream {
                     left > 0
                 });
                 if replay == Replay::Live {
-                    if order.presence_seq() != presence_seq {
+                    let told = self.rooms.len().checked_sub(1).map(|at| &self.allowed[at]);
+                    let told = told.is_some_and(|allowed| allowed.may(Rights::PRESENCE));
+                    if told && order.presence_seq() != presence_seq {
                         // Nothing is said where presence is off.
                         let _ = order.presence(&mut list, None);
                     }
@@ -337,6 +398,10 @@ impl EventStream {
     /// Sends an event, with the positions if it changes one.
     async fn pass_on(&mut self, event: &Event) -> Result<(), Over> {
         let at = self.rooms.iter().position(|room| room.id() == event.room);
+        let may_see = |at: usize| self.allowed[at].may(Rights::PRESENCE);
+        if event.is_news && !at.is_some_and(may_see) {
+            return Ok(());
+        }
         let Some((at, seq)) = at.zip(event.seq) else {
             return self.send(event.data.clone()).await;
         };

@@ -30,26 +30,37 @@
 //! # }
 //! ```
 
+mod credentials;
 mod desk;
 mod endpoint;
 mod events;
+mod gate;
+mod handover;
+mod keeper;
 mod mount;
 mod origin;
 mod rooms;
 mod server;
+mod sessions;
 mod stats;
 mod upgrade;
 
+pub use credentials::{Authenticate, Denied, Verdict, Visa, Visit};
 pub use endpoint::Endpoint;
 pub use events::{Events, Subscription};
+pub use gate::{NewTicket, Ticket};
 pub use mount::BadPath;
 pub use origin::Origins;
 pub use rooms::{Author, Counts, Page, RoomInfo, Sent, SessionRef, Target};
 pub use server::{Builder, Error, Server};
+pub use sessions::SessionInfo;
 pub use stats::Stats;
-pub use throng_backend::{OpenError, Stats as StorageStats, SyncMode};
+pub use throng_backend::{OpenError, Stats as StorageStats, SyncMode, UserRow, Vault};
 pub use throng_engine::{Flush, Handle, Handler, Message, Peer, SlowPolicy};
-pub use throng_hub::{History, Pattern, Presence, Rule, Rules, Schema, SchemaError, Types};
+pub use throng_hub::{
+    Access, Ban, Grant, Grants, GrantsError, History, Pattern, Presence, Rate, Rights, Rule, Rules,
+    Schema, SchemaError, Types, Via,
+};
 pub use throng_protocol::{Code, Fault};
 pub use throng_wire::{CloseCode, DeflateOptions, Kind, ProtocolError, ReasonTooLong};
 pub use upgrade::Subprotocol;

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_hub::{Author as Writer, Closed, Published, Room, Space, Span};
+use throng_hub::{
+    Author as Writer, Closed, Identity, Pass, Published, Room, Space, Span, Unavailable,
+};
 use throng_protocol::{Code, Command, Fault, MAX_PAGE, names, parse, push};
 use throng_wire::CloseCode;
 
@@ -81,12 +83,22 @@ pub struct Counts {
 }
 
 /// A session that may be acted for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct SessionRef {
+    who: Identity,
+    pass: Option<Arc<Pass>>,
+}
+
+impl SessionRef {
     /// Its user.
-    pub user_id: String,
+    pub fn user_id(&self) -> &str {
+        self.who.user_id()
+    }
+
     /// Its id.
-    pub session_id: String,
+    pub fn session_id(&self) -> &str {
+        self.who.session_id()
+    }
 }
 
 impl Server {
@@ -152,6 +164,43 @@ impl Server {
             },
         };
         Ok(Sent { room: name.to_owned(), seq, timestamp: timestamp.0, duplicate })
+    }
+
+    /// Publishes a message for a session, with its rights. `reference` as in [`Author`].
+    ///
+    /// # Errors
+    /// `forbidden`, and as [`Server::publish`].
+    pub async fn publish_as(
+        &self,
+        session: &SessionRef,
+        target: Target<'_>,
+        reference: u64,
+        message: &[u8],
+    ) -> Result<Sent, Fault> {
+        let Command::Publish(published) = parse(message)? else {
+            return Err(Fault::new(Code::ReservedField)
+                .with_message("Only application messages can be published."));
+        };
+        let own;
+        let name = match target {
+            Target::Room(name) => name,
+            Target::User(user) => {
+                own = format!("@{user}");
+                &own
+            }
+        };
+        let front = self.inner.desk.front();
+        let rule = front.hub().rule(name);
+        if names::is_room(name) && rule.allow {
+            let pass = session.pass.as_deref();
+            let allowed = front.access().of(&session.who, pass, name, rule, front.now());
+            if !allowed.may_send(&published.kind) {
+                return Err(Fault::new(Code::Forbidden)
+                    .with_message("You may not send messages of this type there."));
+            }
+        }
+        let (user_id, session) = (session.user_id(), session.session_id());
+        self.publish(target, Author { user_id, session, reference }, message).await
     }
 
     /// A page of a room's past, as the JSON of a `history` message.
@@ -225,10 +274,14 @@ impl Server {
     }
 
     /// The session that a resume token stands for, if it is connected or may come back.
-    pub fn session(&self, token: &str) -> Option<SessionRef> {
-        let who = crate::upgrade::resumable(self.inner.desk.front(), token)?;
-        let (user_id, session_id) = (who.user_id().to_owned(), who.session_id().to_owned());
-        Some(SessionRef { user_id, session_id })
+    ///
+    /// # Errors
+    /// `unavailable` when nobody can say.
+    pub async fn session(&self, token: &str) -> Result<Option<SessionRef>, Fault> {
+        let front = self.inner.desk.front();
+        let found = self.inner.gate.resumable(token, front).await;
+        let found = found.map_err(|Unavailable| Fault::new(Code::Unavailable))?;
+        Ok(found.map(|entrance| SessionRef { who: entrance.identity(), pass: entrance.pass }))
     }
 
     /// Waits, not for long, until workers and backends keep up.

@@ -1,9 +1,9 @@
 //! The server to embed: workers, endpoints, and the ways to reach them.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::axum::Router;
@@ -12,16 +12,19 @@ use ::axum::extract::Request;
 use ::axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::{self, HeaderValue};
-use throng_backend::{Memory, OpenError, Options, Sqlite, SyncMode};
-use throng_engine::{Config, Engine, Message, Rooms};
-use throng_hub::{Backend, Keep, Rules};
+use throng_backend::{Memory, OpenError, Options, Sqlite, SyncMode, Vault};
+use throng_engine::{Config, Engine, Exempt, Message, Rooms};
+use throng_hub::{Access, Backend, Keep, Rate, Rules};
 use throng_wire::handshake::server::is_upgrade;
 use tower::ServiceExt;
 
+use crate::credentials::Authenticate;
 use crate::desk::Desk;
 use crate::endpoint::Endpoint;
+use crate::gate::Gate;
+use crate::keeper::{self, Keeper};
 use crate::mount::{BadPath, Table};
-use crate::stats::Stats;
+use crate::stats::{Refused, Stats};
 use crate::upgrade::upgrade;
 
 /// A running server: worker threads and the endpoints mounted on it. Cheap to clone; all clones
@@ -39,16 +42,9 @@ pub(crate) struct Inner {
     pub(crate) desk: Arc<Desk>,
     sqlite: Option<Arc<Sqlite>>,
     endpoints: Table,
-    pub(crate) refused: Refused,
-}
-
-/// Upgrades refused, by reason.
-#[derive(Default)]
-pub(crate) struct Refused {
-    pub(crate) path: AtomicU64,
-    pub(crate) handshake: AtomicU64,
-    pub(crate) origin: AtomicU64,
-    pub(crate) draining: AtomicU64,
+    pub(crate) keeper: Keeper,
+    pub(crate) gate: Gate,
+    pub(crate) access: Arc<Access>,
 }
 
 /// Makes a [`Server`].
@@ -62,6 +58,11 @@ pub struct Builder {
     memory: Option<usize>,
     resume_window: Option<Duration>,
     max_rooms: Option<usize>,
+    access: Option<Access>,
+    authenticate: Option<Arc<dyn Authenticate>>,
+    recheck: Option<Duration>,
+    ticket_ttl: Option<Duration>,
+    session_ttl: Option<Option<Duration>>,
     endpoints: Vec<(String, Endpoint)>,
 }
 
@@ -107,6 +108,39 @@ impl Builder {
         self
     }
 
+    /// Connections and event streams of one user who is signed in; more are answered `429`. Default
+    /// 1,000,000.
+    pub fn max_connections_per_user(mut self, connections: usize) -> Self {
+        self.config.max_connections_per_user = connections;
+        self
+    }
+
+    /// How often one address (IPv6: a /64) may try to open a WebSocket or an event stream; more are answered
+    /// `429`. Default `None`: as often as it likes.
+    pub fn handshakes_per_ip(mut self, rate: Option<Rate>) -> Self {
+        self.config.handshakes_per_ip = rate;
+        self
+    }
+
+    /// Addresses that the two limits by address do not concern. Default: none.
+    pub fn exempt(mut self, holds: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
+        self.config.exempt = Some(Exempt::new(holds));
+        self
+    }
+
+    /// Rooms in all, those of relays and event streams included; more are refused. Default 1,000,000.
+    pub fn max_total_rooms(mut self, rooms: usize) -> Self {
+        self.config.max_total_rooms = rooms;
+        self
+    }
+
+    /// Bytes that may be kept for all connections and the past of open rooms. From nine tenths of it on new
+    /// connections are answered `503`, and what would keep more is refused. Default: without end.
+    pub fn memory_budget(mut self, bytes: usize) -> Self {
+        self.config.memory_budget = bytes;
+        self
+    }
+
     /// What holds for rooms, by name. Default: [`Rules::default`].
     pub fn rules(mut self, rules: Rules) -> Self {
         self.rules = rules;
@@ -144,6 +178,39 @@ impl Builder {
         self
     }
 
+    /// Who may do what in which rooms. Default: [`Access::demo`], that is, anonymous visitors may be in the rooms
+    /// of the demo, and everything else needs a ticket or token that says so.
+    pub fn access(mut self, access: Access) -> Self {
+        self.access = Some(access);
+        self
+    }
+
+    /// Looks at tokens that are not tickets. Default: there are none.
+    pub fn authenticate(mut self, authenticate: Arc<dyn Authenticate>) -> Self {
+        self.authenticate = Some(authenticate);
+        self
+    }
+
+    /// How often the sessions that are signed in are compared with what is kept of them. Default 30 s. Revocations
+    /// by this server hold at once, those by another process within a second.
+    pub fn recheck(mut self, interval: Duration) -> Self {
+        self.recheck = Some(interval);
+        self
+    }
+
+    /// How long a ticket may be used that says nothing else. Default 30 s, at most 24 h.
+    pub fn ticket_ttl(mut self, ttl: Duration) -> Self {
+        self.ticket_ttl = Some(ttl);
+        self
+    }
+
+    /// How long the session of a ticket lasts that says nothing else; `None` for as long as its connections.
+    /// Default 24 h.
+    pub fn session_ttl(mut self, ttl: Option<Duration>) -> Self {
+        self.session_ttl = Some(ttl);
+        self
+    }
+
     /// Mounts an endpoint for [`Server::routes`].
     pub fn endpoint(mut self, path: impl Into<String>, endpoint: Endpoint) -> Self {
         self.endpoints.push((path.into(), endpoint));
@@ -168,18 +235,32 @@ impl Builder {
             memory: Arc::new(memory),
             durable: sqlite.clone().map(|sqlite| sqlite as Arc<dyn Backend>),
         };
+        let vault = Vault::open(self.data.as_deref(), self.sync)?;
+        let access = Arc::new(self.access.unwrap_or_else(Access::demo));
+        keeper::load(&vault, &access);
         let mut rooms = Rooms::new(self.rules, keep)?;
-        if let Some(sqlite) = &sqlite {
-            rooms.secret = sqlite.secret();
-        }
+        rooms.secrets = vault.secrets();
+        rooms.access = Arc::clone(&access);
+        let ended = vault.clone();
+        rooms.ended = Arc::new(move |session| ended.end(session));
         rooms.resume_window = self.resume_window.unwrap_or(rooms.resume_window);
         rooms.max_rooms = self.max_rooms.unwrap_or(rooms.max_rooms);
         let desk = Desk::new();
         let rung = Arc::clone(&desk);
         let engine = Engine::start(self.config, rooms, move || rung.wake())?;
         desk.start(engine.front())?;
-        let inner = Inner { engine, desk, sqlite, endpoints, refused: Refused::default() };
-        Ok(Server { inner: Arc::new(inner) })
+        let gate = Gate {
+            vault,
+            authenticate: self.authenticate,
+            ticket_ttl: self.ticket_ttl.unwrap_or(TICKET_TTL),
+            session_ttl: self.session_ttl.unwrap_or(Some(SESSION_TTL)),
+            refused: Refused::default(),
+        };
+        let keeper = Keeper::default();
+        let inner = Arc::new(Inner { engine, desk, sqlite, endpoints, gate, access, keeper });
+        inner.desk.belongs_to(&inner);
+        Keeper::start(&inner, self.recheck.unwrap_or(RECHECK))?;
+        Ok(Server { inner })
     }
 }
 
@@ -196,7 +277,7 @@ impl Server {
         for path in self.inner.endpoints.routes() {
             let server = self.clone();
             let serve = move |request: Request| async move {
-                server.upgrade_by(&server.inner.endpoints, request)
+                server.upgrade_by(&server.inner.endpoints, request).await
             };
             router = router.route(&path, ::axum::routing::any(serve));
         }
@@ -220,7 +301,7 @@ impl Server {
             let (server, table, pages) = (server.clone(), Arc::clone(&table), pages.clone());
             async move {
                 if is_upgrade(request.headers()) {
-                    return server.upgrade_by(&table, request);
+                    return server.upgrade_by(&table, request).await;
                 }
                 let endpoint = table.find(request.uri().path()).is_some();
                 let response = pages.oneshot(request).await.into_response();
@@ -243,19 +324,19 @@ impl Server {
     ///     if !is_known(request.headers()) {
     ///         return StatusCode::UNAUTHORIZED.into_response();
     ///     }
-    ///     server.accept(request, &endpoint)
+    ///     server.accept(request, &endpoint).await
     /// }
     /// ```
-    pub fn accept(&self, request: Request, endpoint: &Endpoint) -> Response {
-        upgrade(self, request, endpoint, None)
+    pub async fn accept(&self, request: Request, endpoint: &Endpoint) -> Response {
+        upgrade(self, request, endpoint, None).await
     }
 
-    fn upgrade_by(&self, table: &Table, request: Request) -> Response {
+    async fn upgrade_by(&self, table: &Table, request: Request) -> Response {
         let path = request.uri().path().to_owned();
         match table.find(&path) {
-            Some((mount, room)) => upgrade(self, request, &mount.endpoint, room),
+            Some((mount, room)) => upgrade(self, request, &mount.endpoint, room).await,
             None => {
-                self.inner.refused.path.fetch_add(1, Ordering::Relaxed);
+                self.inner.gate.refused.path.add();
                 StatusCode::NOT_FOUND.into_response()
             }
         }
@@ -268,7 +349,12 @@ impl Server {
 
     /// What has been counted since the start. Costs a few loads for each worker.
     pub fn stats(&self) -> Stats {
-        Stats::new(self.inner.engine.stats(), &self.inner.refused)
+        Stats::new(self.inner.engine.stats(), &self.inner.gate.refused)
+    }
+
+    /// Users, tickets, sessions, bans, as they are kept.
+    pub fn vault(&self) -> &Vault {
+        &self.inner.gate.vault
     }
 
     /// What has been counted of the disk since the start; `None` when everything is in memory.
@@ -293,12 +379,18 @@ impl Server {
         let done = tokio::task::spawn_blocking(move || {
             let sqlite = server.inner.sqlite.as_ref();
             server.inner.engine.shutdown(grace, || sqlite.into_iter().for_each(|s| s.close()));
+            server.inner.keeper.end();
+            server.inner.gate.vault.close();
         });
         if done.await.is_err() {
             tracing::error!("the shutdown failed");
         }
     }
 }
+
+const TICKET_TTL: Duration = Duration::from_secs(30);
+const SESSION_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+const RECHECK: Duration = Duration::from_secs(30);
 
 /// `426` with what to upgrade to (RFC 9110 §15.5.22).
 fn upgrade_required() -> Response {

@@ -1,29 +1,26 @@
 //! From a request to a connection on a worker: everything decided before the 101, and the
 //! hand-off behind it.
 
-use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use ::axum::body::Body;
 use ::axum::extract::{ConnectInfo, Request};
 use ::axum::response::{IntoResponse, Response};
 use http::header::{self, HeaderValue};
 use http::request::Parts;
-use http::{StatusCode, Uri};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
-use throng_engine::{Engine, Front, Handover, Opening, Start, Visitor};
-use throng_hub::{Identity, Standing};
+use http::{HeaderMap, StatusCode, Uri};
+use hyper::upgrade::OnUpgrade;
+use throng_engine::{Full, Handover, Opening, Start, Visitor, Who};
+use throng_hub::Rights;
 use throng_protocol::SUBPROTOCOL;
 use throng_wire::CloseCode;
 use throng_wire::handshake::server::{ServerOptions, accept};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::oneshot;
 
+use crate::credentials::Visit;
 use crate::endpoint::{Endpoint, Kind};
+use crate::gate::{Entrance, Shown, Turned, Unclaimed};
+use crate::handover::hand_over;
 use crate::server::Server;
 
 /// The subprotocol that was agreed, in the extensions of the request that a handler is made from.
@@ -32,57 +29,67 @@ pub struct Subprotocol(pub String);
 
 /// Answers an upgrade request: `101` and a connection, or a refusal, for which nothing is kept.
 ///
-/// In order: draining (`503`), handshake (`400`, `405`, `426`), origin (`403`), the handler's
-/// own decision, the caps (`429`).
-pub(crate) fn upgrade(
+/// In order: draining (`503`), handshakes of the address (`429`), handshake (`400`, `405`, `426`), origin (`403`), credentials (`401`, `403`,
+/// `503`) or the handler's own decision, the caps (`429`).
+pub(crate) async fn upgrade(
     server: &Server,
     request: Request,
     endpoint: &Endpoint,
     room: Option<&str>,
 ) -> Response {
-    let refused = &server.inner.refused;
+    let refused = &server.inner.gate.refused;
     if server.is_draining() {
-        return refuse(&refused.draining, retry_later(StatusCode::SERVICE_UNAVAILABLE));
+        refused.draining.add();
+        return retry_later(StatusCode::SERVICE_UNAVAILABLE);
     }
     let (mut parts, _body) = request.into_parts();
-    let token = token(&parts, endpoint);
-    let mut subprotocols: Vec<&str> = endpoint.subprotocols.iter().map(String::as_str).collect();
-    if let Kind::Rooms(_) = endpoint.kind {
-        subprotocols.push(SUBPROTOCOL);
-        // A browser drops a connection whose server agrees to none of what was offered.
-        if let Some(Token::Subprotocol(offered)) = &token {
-            subprotocols.push(offered);
-        }
+    let ip = address_of(&parts);
+    let admission = server.inner.engine.admission();
+    if let Err(full) = admission.knock(ip) {
+        return turn_back(full);
     }
+    let offers = Offers::read(&parts, endpoint);
+    let mut subprotocols: Vec<&str> = endpoint.subprotocols.iter().map(String::as_str).collect();
+    subprotocols.extend(offers.agreeable());
     let options =
         ServerOptions { subprotocols: &subprotocols, deflate: endpoint.policy.deflate.as_ref() };
     let accepted = match accept(&parts.method, parts.version, &parts.headers, &options) {
         Ok(accepted) => accepted,
         Err(refusal) => {
-            let response = refusal.response().map(|()| Body::from(format!("{refusal}\n")));
-            return refuse(&refused.handshake, response);
+            refused.handshake.add();
+            return refusal.response().map(|()| Body::from(format!("{refusal}\n")));
         }
     };
     if !endpoint.origins.allow(&parts.headers) {
-        return refuse(&refused.origin, StatusCode::FORBIDDEN.into_response());
+        refused.origin.add();
+        return StatusCode::FORBIDDEN.into_response();
     }
     let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
+        refused.handshake.add();
         let text = "this connection cannot be upgraded\n";
-        return refuse(&refused.handshake, (StatusCode::UPGRADE_REQUIRED, text).into_response());
+        return (StatusCode::UPGRADE_REQUIRED, text).into_response();
     };
     let is_full = accepted.subprotocol.as_deref() == Some(SUBPROTOCOL);
     if let Some(agreed) = accepted.subprotocol {
         parts.extensions.insert(Subprotocol(agreed));
     }
-    let token = token.as_ref().map(Token::value);
-    let opening = match open(server, endpoint, room, &parts, is_full, token) {
+    let opening = match open(server, endpoint, room, &parts, is_full, offers).await {
         Ok(opening) => opening,
         Err(response) => return response,
     };
-    let ip = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
-    let permit = match server.inner.engine.admission().admit(ip) {
+    let unclaimed = match &opening {
+        Opening::Plain(_, _, visitor) | Opening::Full(visitor) => {
+            Some(Unclaimed::of(visitor, server.vault()))
+        }
+        _ => None,
+    };
+    let permit = admission.admit(ip).and_then(|permit| match signed_in(&opening) {
+        Some(user) => permit.of_user(user),
+        None => Ok(permit),
+    });
+    let permit = match permit {
         Ok(permit) => permit,
-        Err(_) => return retry_later(StatusCode::TOO_MANY_REQUESTS),
+        Err(full) => return turn_back(full),
     };
     let handover = Handover {
         read_ahead: Default::default(),
@@ -92,139 +99,223 @@ pub(crate) fn upgrade(
         permit: Some(permit),
         companion: None,
     };
+    server.inner.desk.runs_here();
     let server = server.clone();
     tokio::spawn(async move {
         // An error: the client went away before the 101 was written.
-        if let Ok(upgraded) = on_upgrade.await
-            && let Err(error) = hand_over(&server.inner.engine, upgraded, handover).await
-        {
+        let Ok(upgraded) = on_upgrade.await else { return };
+        if let Some(unclaimed) = unclaimed {
+            unclaimed.claim();
+        }
+        if let Err(error) = hand_over(&server.inner.engine, upgraded, handover).await {
             tracing::warn!(%error, "a connection could not be handed to a worker");
         }
     });
     accepted.response.map(|()| Body::empty())
 }
 
-fn open(
+/// The user who is signed in, if somebody is.
+fn signed_in(opening: &Opening) -> Option<&str> {
+    let (Opening::Plain(_, _, visitor) | Opening::Full(visitor)) = opening else { return None };
+    match &visitor.who {
+        Who::Known(who) | Who::Resumed(who) if visitor.pass.is_some() => Some(who.user_id()),
+        _ => None,
+    }
+}
+
+/// The answer when there is no place: `429`, or `503` when it is for want of memory.
+fn turn_back(full: Full) -> Response {
+    let status = match full {
+        Full::Memory => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::TOO_MANY_REQUESTS,
+    };
+    let mut response = (status, format!("{full}\n")).into_response();
+    let wait = HeaderValue::from(full.retry_after().as_secs());
+    response.headers_mut().insert(header::RETRY_AFTER, wait);
+    response
+}
+
+/// The address of the client, where the application tells.
+pub(crate) fn address_of(parts: &Parts) -> Option<IpAddr> {
+    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical())
+}
+
+async fn open(
     server: &Server,
     endpoint: &Endpoint,
     room: Option<&str>,
     parts: &Parts,
     is_full: bool,
-    token: Option<&str>,
+    offers: Offers,
 ) -> Result<Opening, Response> {
     let space = endpoint.space;
-    Ok(match &endpoint.kind {
-        Kind::Echo => Opening::Echo,
-        Kind::Relay(default) => Opening::Relay(space, room.unwrap_or(default).into()),
-        Kind::Rooms(default) => {
-            let front = server.inner.desk.front();
-            let visitor = Visitor {
-                name: query_value(&parts.uri, "name"),
-                resumed: token.and_then(|token| resumable(front, token)),
-            };
-            if is_full {
-                return Ok(Opening::Full(visitor));
+    let room = match &endpoint.kind {
+        Kind::Handler(decide) => return Ok(Opening::Handler(decide(parts)?)),
+        Kind::Echo => None,
+        Kind::Relay(default) => Some(room.unwrap_or(default)),
+        Kind::Rooms(default) => (!is_full).then(|| room.unwrap_or(default)),
+    };
+    let needs_nobody = endpoint.anonymous && !matches!(endpoint.kind, Kind::Rooms(_));
+    let entrance = match needs_nobody {
+        true => None,
+        false => Some(enter(server, endpoint, parts, offers, room).await?),
+    };
+    Ok(match (&endpoint.kind, entrance) {
+        (Kind::Rooms(_), Some(Entrance { who, pass })) => {
+            let visitor = Visitor { who, pass };
+            match room {
+                None => Opening::Full(visitor),
+                Some(room) => Opening::Plain(room.into(), start(&parts.uri), visitor),
             }
-            let room = room.unwrap_or(default);
-            if room.starts_with('@') {
-                return Err(StatusCode::FORBIDDEN.into_response()); // somebody's own
-            }
-            if !front.hub().rule(room).allow {
-                return Err(StatusCode::NOT_FOUND.into_response());
-            }
-            Opening::Plain(room.into(), start(&parts.uri), visitor)
         }
-        Kind::Handler(decide) => Opening::Handler(decide(parts)?),
+        (kind, entrance) => {
+            // A relay or echo knows nobody: the credential has opened the door, and there is no session.
+            if let Some(Entrance { who, pass }) = entrance {
+                drop(Unclaimed::of(&Visitor { who, pass }, server.vault()));
+            }
+            match kind {
+                Kind::Relay(default) => Opening::Relay(space, room.unwrap_or(default).into()),
+                _ => Opening::Echo,
+            }
+        }
     })
 }
 
-/// Takes the socket out of hyper. What is not a plain TCP socket stays here, and its bytes are
-/// pumped through a socket pair.
-async fn hand_over(engine: &Engine, upgraded: Upgraded, mut handover: Handover) -> io::Result<()> {
-    // hyper's own server and hyper-util's (axum::serve) wrap differently.
-    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => {
-            handover.read_ahead = parts.read_buf;
-            engine.adopt(own(parts.io)?, handover);
-            return Ok(());
-        }
-        Err(upgraded) => upgraded,
+/// Who comes, if they may: to a room of the typed protocol, where one is named.
+async fn enter(
+    server: &Server,
+    endpoint: &Endpoint,
+    parts: &Parts,
+    offers: Offers,
+    room: Option<&str>,
+) -> Result<Entrance, Response> {
+    let inner = &server.inner;
+    let front = inner.desk.front();
+    let visit = visit_of(parts, room);
+    let shown = Shown { name: query_value(&parts.uri, "name"), ..offers.shown() };
+    let entrance = inner.gate.admit(shown, visit, front).await.map_err(turn_away)?;
+    let is_anonymous = matches!(entrance.who, Who::Anonymous(_)) || entrance.pass.is_none();
+    if is_anonymous && !endpoint.anonymous {
+        inner.gate.refused.anonymous.add();
+        return Err(turn_away(Turned::Unauthorized));
+    }
+    let Some(room) = room.filter(|_| matches!(endpoint.kind, Kind::Rooms(_))) else {
+        return Ok(entrance);
     };
-    use hyper_util::server::conn::auto::upgrade::downcast;
-    match downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => {
-            handover.read_ahead = parts.read_buf;
-            engine.adopt(own(parts.io)?, handover);
-            Ok(())
+    let rule = front.hub().rule(room);
+    if !rule.allow {
+        return Err(StatusCode::NOT_FOUND.into_response());
+    }
+    let who = entrance.identity();
+    let allowed = front.access().of(&who, entrance.pass.as_deref(), room, rule, front.now());
+    if !allowed.may(Rights::JOIN) {
+        return Err(if is_anonymous {
+            inner.gate.refused.anonymous.add();
+            turn_away(Turned::Unauthorized)
+        } else {
+            inner.gate.refused.forbidden.add();
+            turn_away(Turned::Forbidden)
+        });
+    }
+    Ok(entrance)
+}
+
+/// Where somebody comes.
+pub(crate) fn visit_of(parts: &Parts, room: Option<&str>) -> Visit {
+    let text = |name| Some(parts.headers.get(name)?.to_str().ok()?.to_owned());
+    Visit {
+        ip: address_of(parts),
+        origin: text(header::ORIGIN),
+        path: parts.uri.path().to_owned(),
+        room: room.map(str::to_owned),
+        user_agent: text(header::USER_AGENT),
+    }
+}
+
+fn turn_away(turned: Turned) -> Response {
+    match turned {
+        Turned::Unauthorized => {
+            let mut response = (
+                StatusCode::UNAUTHORIZED,
+                "a ticket or token is needed, and good for \
+                one handshake\n",
+            )
+                .into_response();
+            // RFC 9110 §15.5.2 wants to be told what would do.
+            let scheme = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+            response
         }
-        Err(upgraded) => {
-            let (near, mut far) = UnixStream::pair()?;
-            // The permit is for what is kept here, too.
-            let _permit = handover.permit.take();
-            let (companion, ended) = oneshot::channel::<()>();
-            handover.companion = Some(Box::new(companion));
-            engine.adopt_pair(near.into_std()?, handover);
-            let mut foreign = TokioIo::new(upgraded);
-            tokio::select! {
-                // Ends with either side; an error is an end, too.
-                _ = tokio::io::copy_bidirectional(&mut foreign, &mut far) => {}
-                () = async {
-                    let _ = ended.await;
-                    tokio::time::sleep(LAST_BYTES).await;
-                } => {}
-            }
-            Ok(())
+        Turned::Forbidden => (StatusCode::FORBIDDEN, "you may not be there\n").into_response(),
+        Turned::Unavailable => retry_later(StatusCode::SERVICE_UNAVAILABLE),
+    }
+}
+
+/// What a handshake offers beside itself: subprotocols, and credentials among them or elsewhere.
+#[derive(Default)]
+struct Offers {
+    query: Shown,
+    /// Subprotocols with credentials, whole.
+    offered: Vec<String>,
+    bearer: Option<String>,
+    speaks: bool,
+    is_typed: bool,
+}
+
+impl Offers {
+    fn read(parts: &Parts, endpoint: &Endpoint) -> Self {
+        let is_typed = matches!(endpoint.kind, Kind::Rooms(_));
+        if matches!(endpoint.kind, Kind::Handler(_)) || !is_typed && endpoint.anonymous {
+            return Self::default();
+        }
+        let listed = parts.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+        let listed = listed.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+        let listed: Vec<&str> = listed.map(str::trim).collect();
+        let is_credential = |offered: &&&str| {
+            [RESUME, TICKET, TOKEN].iter().any(|prefix| offered.starts_with(prefix))
+        };
+        Self {
+            query: Shown {
+                resume: query_value(&parts.uri, "resume"),
+                ticket: query_value(&parts.uri, "ticket"),
+                token: query_value(&parts.uri, "token"),
+                name: None,
+            },
+            offered: listed.iter().filter(is_credential).map(|&o| o.to_owned()).collect(),
+            bearer: bearer(&parts.headers),
+            speaks: listed.contains(&SUBPROTOCOL),
+            is_typed,
+        }
+    }
+
+    /// What may be agreed on: the protocol itself, else whatever carries credentials, for a browser drops a
+    /// connection whose server agrees to none of what was offered.
+    fn agreeable(&self) -> impl Iterator<Item = &str> {
+        let typed = (self.is_typed && self.speaks).then_some(SUBPROTOCOL);
+        let offered = self.offered.iter().filter(move |_| typed.is_none());
+        typed.into_iter().chain(offered.map(String::as_str))
+    }
+
+    fn shown(self) -> Shown {
+        let behind = |prefix| {
+            let offered = self.offered.iter().find_map(|offered| offered.strip_prefix(prefix));
+            offered.map(str::to_owned)
+        };
+        Shown {
+            resume: self.query.resume.or_else(|| behind(RESUME)),
+            ticket: self.query.ticket.or_else(|| behind(TICKET)),
+            token: self.query.token.or_else(|| behind(TOKEN)).or(self.bearer),
+            name: None,
         }
     }
 }
 
-/// The socket itself. Frames are sent when they are whole, so waiting for more (Nagle) only delays them; not
-/// every host has seen to that.
-fn own(io: TokioIo<TcpStream>) -> io::Result<std::net::TcpStream> {
-    let stream = io.into_inner();
-    stream.set_nodelay(true)?;
-    stream.into_std()
-}
-
-/// How long a foreign stream may take what the connection left behind when it ended.
-const LAST_BYTES: Duration = Duration::from_secs(5);
-
-/// Whose session a token stands for, if it is genuine and the session is connected or may come back.
-pub(crate) fn resumable(front: &Front, token: &str) -> Option<Identity> {
-    let now = front.now();
-    let claim = front.tokens().read(token, now)?;
-    let (user, session) = (claim.who.user_id(), claim.who.session_id());
-    let known = front.sessions().standing(user, session, now) != Standing::Unknown;
-    // Of an earlier run of the server nothing is known but that it ended not long ago.
-    (known || !claim.ours && front.sessions().is_young(now)).then_some(claim.who)
-}
-
-/// A resume token, as it came.
-enum Token {
-    Query(String),
-    /// The whole subprotocol, `resume.` included.
-    Subprotocol(String),
-}
-
-impl Token {
-    fn value(&self) -> &str {
-        match self {
-            Self::Query(token) => token,
-            Self::Subprotocol(offered) => offered.strip_prefix(RESUME).unwrap_or_default(),
-        }
-    }
-}
-
-/// The token in the query or among the subprotocols that are offered.
-fn token(parts: &Parts, endpoint: &Endpoint) -> Option<Token> {
-    let Kind::Rooms(_) = endpoint.kind else { return None };
-    if let Some(token) = query_value(&parts.uri, "resume") {
-        return Some(Token::Query(token));
-    }
-    let offered = parts.headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
-    let mut offered = offered.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
-    let offered = offered.find(|offered| offered.trim().starts_with(RESUME))?;
-    Some(Token::Subprotocol(offered.trim().to_owned()))
+/// What stands behind `Authorization: Bearer`.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<String> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
 }
 
 /// Where a plain client wants to begin: `?since=<epoch>.<seq>`, `?rewind=<n>`. What is neither is nothing.
@@ -238,6 +329,8 @@ fn start(uri: &Uri) -> Start {
 }
 
 const RESUME: &str = "resume.";
+const TICKET: &str = "ticket.";
+const TOKEN: &str = "token.";
 
 /// The close code for a connection whose session another one has taken up.
 pub(crate) const REPLACED: CloseCode = match CloseCode::new(4409) {
@@ -251,11 +344,6 @@ fn query_value(uri: &Uri, name: &str) -> Option<String> {
     form_urlencoded::parse(query.as_bytes())
         .find(|(key, _)| key == name)
         .map(|(_, value)| value.into_owned())
-}
-
-fn refuse(counter: &AtomicU64, response: Response) -> Response {
-    counter.fetch_add(1, Ordering::Relaxed);
-    response
 }
 
 fn retry_later(status: StatusCode) -> Response {

@@ -68,7 +68,7 @@ fn rooms_have_one_order_without_holes_whatever_is_held() {
     let frame = |member, number| format!(r#"{{"type":"x","m":{member},"n":{number}}}"#);
     let held = Flush::Every(std::time::Duration::from_millis(3));
     for flush in [Flush::Auto, held] {
-        let seen = everybody_talks(Endpoint::rooms("r").flush(flush), frame);
+        let seen = everybody_talks(Endpoint::rooms("lobby").flush(flush), frame);
         check(&seen);
         for (at, message) in seen[0].iter().enumerate() {
             assert!(message.contains(&format!("\"seq\":{},", at + 1)), "{message}");

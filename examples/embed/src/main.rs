@@ -75,7 +75,7 @@ async fn live(State(app): State<App>, headers: HeaderMap, request: Request) -> R
     };
     let here = Arc::clone(&app.here);
     let visitor = move |_: &_| Visitor { name: name.clone(), sent: 0, here: Arc::clone(&here) };
-    app.throng.accept(request, &Endpoint::handler(visitor))
+    app.throng.accept(request, &Endpoint::handler(visitor)).await
 }
 
 async fn announce(State(app): State<App>, Path(text): Path<String>) -> StatusCode {

@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 
 use throng_wire::decode::Event;
-use throng_wire::{CloseFrame, Kind, OpCode, ProtocolError, Scratch};
+use throng_wire::{CloseCode, CloseFrame, Kind, OpCode, ProtocolError, Scratch};
 
 use super::output::encode_close_cut;
 use super::{CLOSE_PATIENCE, Conn, Farewell, More, Phase, Reading};
@@ -27,7 +27,7 @@ impl Conn {
     pub(crate) fn readable(&mut self, tick: &mut Tick, shared: &Shared, hung_up: bool) -> More {
         match self.reading {
             Reading::On => {}
-            Reading::Paused | Reading::Parked => return More::No,
+            Reading::Paused | Reading::Parked | Reading::Throttled => return More::No,
             Reading::Deferred => {
                 self.ingest_stash(tick, shared);
                 return self.more();
@@ -51,14 +51,14 @@ impl Conn {
                 self.heard = tick.out.coarse;
                 tick.out.counters.bytes_in.add(read as u64);
                 self.ingest(&mut buffer[..read], tick, shared);
-                let short = read < buffer.len() && !hung_up;
+                let short = read < buffer.len() && !hung_up && !self.transport.has_more();
                 if short && self.reading == Reading::On { More::No } else { self.more() }
             }
             Err(error) => {
                 if error.kind() != io::ErrorKind::WouldBlock {
                     self.phase = Phase::Dead;
                 }
-                More::No
+                if self.transport.has_more() { self.more() } else { More::No }
             }
         };
         tick.read = buffer;
@@ -66,11 +66,9 @@ impl Conn {
     }
 
     fn more(&self) -> More {
-        if self.phase == Phase::Dead || matches!(self.reading, Reading::Paused | Reading::Parked) {
-            More::No
-        } else {
-            More::Maybe
-        }
+        let held_back =
+            matches!(self.reading, Reading::Paused | Reading::Parked | Reading::Throttled);
+        if self.phase == Phase::Dead || held_back { More::No } else { More::Maybe }
     }
 
     /// Whether input waits that was read but not handled, for its turn to come.
@@ -81,6 +79,9 @@ impl Conn {
     /// It is not read from for reasons of ours, which must not count as its silence.
     pub(crate) fn excuse(&mut self, now: Coarse) {
         self.heard = now;
+        if self.partial != 0 {
+            self.partial = now.max(1);
+        }
     }
 
     /// Handles bytes from the peer, unmasking them in place.
@@ -95,6 +96,7 @@ impl Conn {
             debug_assert!(stash.is_empty());
             stash.extend_from_slice(rest);
         }
+        self.check_partial(out, shared);
         Session::catch_up(self, out, shared);
         self.flush_cork(out);
         self.check_taken(out);
@@ -121,7 +123,9 @@ impl Conn {
         if self.is_open() {
             match parked {
                 Some(mut message) => {
+                    self.paid = true;
                     Session::message(self, Kind::Text, &mut message, &mut tick.out, shared);
+                    self.paid = false;
                 }
                 None => Session::reopen(self, &mut tick.out, shared),
             }
@@ -162,7 +166,7 @@ impl Conn {
             if matches!(self.phase, Phase::Failing(_) | Phase::Finishing(_) | Phase::Dead) {
                 return &mut [];
             }
-            if self.reading == Reading::Parked {
+            if matches!(self.reading, Reading::Parked | Reading::Throttled) {
                 return chunk;
             }
             let consumed = match self.decoder.next(&self.policy.limits, chunk, scratch) {
@@ -175,8 +179,12 @@ impl Conn {
                             }
                             self.handle_event(event, out, shared);
                         }
-                        None => return &mut [],
+                        None => {
+                            self.pay_slivers(out);
+                            return &mut [];
+                        }
                     }
+                    self.pay_slivers(out);
                     consumed
                 }
                 Err(error) => {
@@ -206,22 +214,50 @@ impl Conn {
         match event {
             Event::Message { kind, payload } => {
                 out.counters.messages_in.add(1);
+                self.partial = 0;
                 if self.is_open() {
+                    // A client of the typed protocol pays for what it turns out to be.
+                    if !self.session.refuses() {
+                        self.pay(1, payload.len(), out);
+                    }
                     Session::message(self, kind, payload, out, shared);
                 }
             }
+            Event::Ping(payload) | Event::Pong(payload) if !self.pay_control(payload, out) => {}
             Event::Ping(payload) => {
-                if self.is_open() {
-                    self.send(out, OpCode::Pong, payload);
-                    Session::ping(self, payload, out, shared);
-                }
+                self.answer_ping(payload, out);
+                Session::ping(self, payload, out, shared);
             }
-            Event::Pong(payload) => {
-                if self.is_open() {
-                    Session::pong(self, payload, out, shared);
-                }
-            }
+            Event::Pong(payload) => Session::pong(self, payload, out, shared),
             Event::Close(frame) => self.handle_close(frame, out),
+        }
+    }
+
+    /// Whether a control frame is to be handled.
+    fn pay_control(&mut self, payload: &[u8], out: &mut Out) -> bool {
+        let paid = self.is_open() && self.pay(1, payload.len(), out);
+        if !paid && self.is_open() {
+            out.counters.control_ignored.add(1);
+        }
+        paid
+    }
+
+    /// At most one pong waits for a peer: an older one answers for the newer ones (RFC 6455 §5.5.3).
+    fn answer_ping(&mut self, payload: &[u8], out: &mut Out) {
+        if self.outbox.is_some() && (self.pong_waits || out.pong_corked) {
+            out.counters.control_ignored.add(1);
+        } else {
+            self.send(out, OpCode::Pong, payload);
+            out.pong_corked = true;
+        }
+    }
+
+    /// Parts of messages that are so small that they cost more than they carry.
+    #[inline]
+    fn pay_slivers(&mut self, out: &mut Out) {
+        let slivers = self.decoder.take_slivers();
+        if slivers > 0 && self.is_open() {
+            self.pay(slivers, 0, out);
         }
     }
 
@@ -246,13 +282,19 @@ impl Conn {
 
     /// The peer broke the protocol or a limit: says so, sends FIN and reads no more messages
     /// (RFC 6455 §7.1.7).
-    fn fail(&mut self, error: &ProtocolError, out: &mut Out, shared: &Shared) {
+    pub(super) fn fail(&mut self, error: &ProtocolError, out: &mut Out, shared: &Shared) {
         out.counters.protocol_errors.add(1);
         if self.is_open() {
             Session::error(self, error, out, shared);
         }
+        self.break_off(out, error.close_code(), &error.to_string());
+    }
+
+    /// The same for other reasons to hear no more of a peer: says so, sends FIN and throws away what still
+    /// comes.
+    pub(super) fn break_off(&mut self, out: &mut Out, code: CloseCode, reason: &str) {
         if self.is_open() {
-            encode_close_cut(&mut out.cork, Some(error.close_code()), &error.to_string());
+            encode_close_cut(&mut out.cork, Some(code), reason);
         }
         self.flush_cork(out);
         if self.phase != Phase::Dead {
@@ -261,6 +303,18 @@ impl Conn {
             }
             self.phase = Phase::Failing(out.coarse + CLOSE_PATIENCE);
         }
+        // What still comes is read, to be thrown away.
+        self.reading = Reading::On;
+        if let Some(rare) = &mut self.rare {
+            (rare.stash, rare.parked) = (Vec::new(), None);
+        }
+    }
+
+    /// Goes on with a peer that has paid. `More::Maybe`: as [`Conn::resume`].
+    pub(crate) fn unthrottle(&mut self, tick: &mut Tick, shared: &Shared) -> More {
+        self.excuse(tick.out.coarse);
+        self.ingest_stash(tick, shared);
+        self.more()
     }
 
     /// Goes on with a peer that has taken what it was owed. `More::Maybe`: read the socket too,
@@ -276,7 +330,7 @@ impl Conn {
     /// Stops reading while more than the outbox may hold waits for the peer.
     fn check_taken(&mut self, out: &Out) {
         let reading = matches!(self.reading, Reading::On | Reading::Deferred);
-        if self.owed() > self.policy.outbox && reading {
+        if reading && (self.owed() > self.policy.outbox || self.is_over_budget()) {
             self.reading = Reading::Paused;
             out.counters.paused.add(1);
         }

@@ -3,11 +3,12 @@
 use std::io::{self, IoSlice, Write};
 
 use bytes::Bytes;
+use throng_hub::SlowPolicy;
 use throng_wire::frame::{encode, encode_close, encode_compressed, header};
 use throng_wire::{CloseCode, Deflater, OpCode, Role};
 
 use super::{CLOSE_PATIENCE, Conn, Phase, Reading};
-use crate::policy::{SlowPolicy, TOO_SLOW};
+use crate::policy::TOO_SLOW;
 use crate::tick::Out;
 use crate::wheel::Coarse;
 
@@ -84,7 +85,9 @@ impl Conn {
                 written -= skip;
             }
             self.enqueue(rest.into());
+            self.pong_waits |= out.pong_corked;
         }
+        out.pong_corked = false;
         out.cork.clear();
     }
 
@@ -99,12 +102,15 @@ impl Conn {
             Ok(written) => written,
             Err(_) => {
                 out.cork.clear();
+                out.pong_corked = false;
                 return self.kill();
             }
         };
         if written < out.cork.len() {
             self.enqueue(Bytes::copy_from_slice(&out.cork[written..]));
+            self.pong_waits |= out.pong_corked;
         }
+        out.pong_corked = false;
         out.cork.clear();
     }
 
@@ -138,7 +144,7 @@ impl Conn {
         let is_control = frame.first().is_some_and(|first| first & 0x08 != 0);
         if !is_control {
             if self.is_overfull(out) {
-                return self.too_slow(1, out);
+                return self.too_slow(self.policy.slow, 1, out);
             }
             out.counters.messages_out.add(1);
         }
@@ -182,20 +188,23 @@ impl Conn {
 
     /// Whether no more may wait for the peer. What was posted and not tried yet is tried first.
     pub(crate) fn is_overfull(&mut self, out: &Out) -> bool {
-        if self.owed() <= self.policy.outbox {
+        let is_over = |conn: &Self| {
+            conn.owed() > conn.policy.outbox || conn.outbox.is_some() && conn.is_over_budget()
+        };
+        if !is_over(self) {
             return false;
         }
         if std::mem::take(&mut self.posted) {
             self.writable(out);
         }
-        self.owed() > self.policy.outbox
+        is_over(self)
     }
 
-    /// Frames that do not fit into the outbox meet the endpoint's policy.
+    /// Frames that do not fit into the outbox meet the policy of their room or the endpoint.
     #[cold]
-    pub(crate) fn too_slow(&mut self, frames: u64, out: &mut Out) {
-        match self.policy.slow {
-            SlowPolicy::Drop => out.counters.dropped.add(frames),
+    pub(crate) fn too_slow(&mut self, policy: SlowPolicy, frames: u64, out: &mut Out) {
+        match policy {
+            SlowPolicy::Drop | SlowPolicy::Latest => out.counters.dropped.add(frames),
             SlowPolicy::Disconnect => {
                 out.counters.slow_disconnects.add(1);
                 self.begin_close(out, TOO_SLOW, "too slow a reader");
@@ -209,7 +218,10 @@ impl Conn {
         let Some(outbox) = &mut self.outbox else { return };
         let before = outbox.bytes();
         match outbox.write_to(&mut self.transport) {
-            Ok(true) => self.outbox = None,
+            Ok(true) => {
+                self.outbox = None;
+                self.pong_waits = false;
+            }
             Ok(false) => {}
             Err(_) => return self.kill(),
         }

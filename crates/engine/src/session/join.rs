@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use throng_hub::{Asker, Closed, Ending, Joined, Refused, Replay, Room, Space, Start};
+use throng_hub::{Asker, Closed, Ending, Joined, Refused, Replay, Rights, Room, Space, Start};
 use throng_protocol::{Code, Fault, Join, Leave, Resume, Return, push};
 use throng_wire::OpCode;
 
@@ -12,7 +12,7 @@ use super::typed::{
 use crate::clock::wall_clock;
 use crate::conn::Conn;
 use crate::engine::Shared;
-use crate::inbox::{Echo, Post};
+use crate::inbox::{Echo, Post, Sight};
 use crate::policy::TOO_SLOW;
 use crate::session::Session;
 use crate::tick::Out;
@@ -52,7 +52,8 @@ impl Typed {
         let Some((joined, room)) = entered else { return Ok(Done::Wait) };
         let epoch = joined.epoch.to_string();
         let push = joined_push(join.reference, room.name(), &epoch, &joined);
-        if join.presence {
+        let told = self.find(&join.room).is_some_and(|m| m.allowed.may(Rights::PRESENCE));
+        if join.presence && told {
             // Who has come or gone in between is announced behind this, and recognised by its number.
             let order = room.order();
             let push = push::Joined {
@@ -149,7 +150,7 @@ impl Typed {
         for name in named.filter(may_join).take(most) {
             if waits {
                 // Begins to open; whoever asked for the first one need not be told of every other.
-                unused.push(shared.hub().room(Space::ROOMS, name, wall_clock()));
+                unused.extend(shared.hub().open(Space::ROOMS, name, wall_clock()));
                 continue;
             }
             match open_room(name, asker, shared) {
@@ -192,13 +193,20 @@ impl Typed {
         if self.rooms.len() >= shared.max_rooms {
             return Err(Fault::new(Code::TooManyRooms));
         }
-        if name.strip_prefix('@').is_some_and(|user| user != self.who.user_id()) {
-            return Err(Fault::new(Code::Forbidden).with_message("This room is somebody else's."));
+        match self.allowed(name, shared)?.may(Rights::JOIN) {
+            true => Ok(()),
+            false => Err(self.may_not_join(name)),
         }
-        if !shared.hub().rule(name).allow {
-            return Err(Fault::new(Code::UnknownRoom));
-        }
-        Ok(())
+    }
+
+    #[cold]
+    fn may_not_join(&self, name: &str) -> Fault {
+        let text = match (name.starts_with('@'), &self.pass) {
+            (true, _) => "This room is somebody else's.",
+            (false, Some(_)) => "You may not be in this room.",
+            (false, None) => "Anonymous visitors may not be in this room: sign in.",
+        };
+        Fault::new(Code::Forbidden).with_message(text)
     }
 
     /// Becomes a member of a room: at once live if nothing was missed, else behind. `None` while the
@@ -212,7 +220,14 @@ impl Typed {
         out: &Out,
         shared: &Shared,
     ) -> Result<Option<(Joined, Arc<Room>)>, Fault> {
+        let allowed = self.allowed(name, shared)?;
+        if !allowed.may(Rights::JOIN) {
+            return Err(self.may_not_join(name));
+        }
         let mut start = begin.start;
+        if !allowed.may(Rights::HISTORY) {
+            start = Start::NOW; // what was said before is not for everybody
+        }
         loop {
             let Some(room) = open_room(name, asker, shared)? else { return Ok(None) };
             let mut order = room.order();
@@ -240,13 +255,14 @@ impl Typed {
             };
             joined.recovered &= begin.start.since.is_some() == start.since.is_some();
             if let Some(announcement) = &joined.announcement {
-                shared.deliver(&order, announcement);
+                shared.announce(&order, announcement);
             }
             let presence_seq = begin.presence_seq.unwrap_or(joined.presence_seq);
             let live = joined.after >= joined.seq && presence_seq == joined.presence_seq;
             if live {
                 // Behind the announcement, so that it reaches the others only.
-                let enter = Post::Enter(id, Arc::clone(&room), begin.echo);
+                let sight = Sight::of(allowed.may(Rights::PRESENCE));
+                let enter = Post::Enter(id, Arc::clone(&room), begin.echo, sight);
                 shared.inbox(out.worker).push(enter);
             }
             drop(order);
@@ -260,7 +276,8 @@ impl Typed {
             if self.rooms.len() < FEW_ROOMS {
                 self.rooms.reserve_exact(1); // most clients are in one or two
             }
-            self.rooms.push(Membership { room: Arc::clone(&room), echo: begin.echo, behind });
+            let member = Membership { room: Arc::clone(&room), allowed, echo: begin.echo, behind };
+            self.rooms.push(member);
             return Ok(Some((joined, room)));
         }
     }
@@ -276,7 +293,9 @@ impl Typed {
         let mut turn = TURN;
         while typed.is_behind() && conn.takes_more(out) && turn > 0 {
             let behind = typed.rooms.iter_mut().find(|member| member.behind.is_some());
-            let Some(Membership { room, echo, behind: Some(behind) }) = behind else { break };
+            let Some(Membership { room, allowed, echo, behind: Some(behind) }) = behind else {
+                break;
+            };
             let mut left = CHUNK;
             let order = room.order();
             let replay = order.replay(behind.after, |frame| {
@@ -293,13 +312,15 @@ impl Typed {
                     continue;
                 }
                 Replay::Live => {
-                    if order.presence_seq() != behind.presence_seq {
+                    let told = allowed.may(Rights::PRESENCE);
+                    if told && order.presence_seq() != behind.presence_seq {
                         let mut list = Vec::new();
                         if order.presence(&mut list, None).is_ok() {
                             conn.send(out, OpCode::Text, &list);
                         }
                     }
-                    let enter = Post::Enter(conn.id(), Arc::clone(room), *echo);
+                    let sight = Sight::of(told);
+                    let enter = Post::Enter(conn.id(), Arc::clone(room), *echo, sight);
                     shared.inbox(out.worker).push(enter);
                 }
                 Replay::Lost => {}

@@ -1,8 +1,10 @@
 //! What a connection is for: what happens to the messages that come in on it.
 
+mod cost;
 mod handled;
 mod join;
 mod publish;
+mod review;
 mod typed;
 
 use std::sync::Arc;
@@ -13,13 +15,16 @@ use throng_wire::{Kind, OpCode, ProtocolError};
 use crate::conn::{Conn, Farewell};
 use crate::engine::Shared;
 use crate::handler::Handler;
+use crate::policy::TRY_LATER;
 use crate::tick::Out;
 use crate::wheel::ConnId;
 
 use handled::Handled;
+pub use review::Refresh;
+pub(crate) use review::Review;
 pub(crate) use typed::identify;
 use typed::{Greeting, Typed};
-pub use typed::{Start, Visitor};
+pub use typed::{Start, Visitor, Who};
 
 /// How a new connection begins.
 pub enum Opening {
@@ -52,7 +57,10 @@ impl Session {
         match opening {
             Opening::Echo => conn.session = Self::Echo,
             Opening::Relay(space, name) => {
-                conn.session = Self::Relay(shared.enter(space, &name, out.worker, conn.id()));
+                match shared.enter(space, &name, out.worker, conn.id()) {
+                    Ok(room) => conn.session = Self::Relay(room),
+                    Err(_) => conn.begin_close(out, TRY_LATER, "no room can be opened"),
+                }
             }
             Opening::Plain(room, start, visitor) => {
                 Greeting::new(visitor, Some((room, start))).proceed(conn, out, shared);
@@ -105,6 +113,13 @@ impl Session {
         }
     }
 
+    /// What a client of the typed protocol may do has changed.
+    pub(crate) fn review(conn: &mut Conn, review: Review, out: &mut Out, shared: &Shared) {
+        if matches!(conn.session, Self::Typed(_)) && conn.is_open() {
+            Typed::review(conn, review, out, shared);
+        }
+    }
+
     /// Whether it is owed some of the past of a room.
     #[inline]
     pub(crate) fn is_behind(&self) -> bool {
@@ -148,6 +163,12 @@ impl Session {
     /// Whether its input becomes work for other workers.
     pub(crate) fn publishes(&self) -> bool {
         !matches!(self, Self::None | Self::Echo | Self::Greeting(_))
+    }
+
+    /// Whether it can be told that something was refused.
+    #[inline]
+    pub(crate) fn refuses(&self) -> bool {
+        matches!(self, Self::Typed(_) | Self::Greeting(_))
     }
 
     /// Whether it is (still) a member of the room.

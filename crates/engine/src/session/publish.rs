@@ -24,6 +24,9 @@ impl Typed {
             return self.publish_to(user, message, reply, asker, shared);
         }
         let member = self.room(message.room.as_deref())?;
+        if !member.allowed.may_send(&message.kind) {
+            return Err(may_not_send());
+        }
         let author = Author { user_id: self.who.user_id(), session: self.who.session_id(), asker };
         let published = shared.publish(&member.room, &author, message, member.echo)?;
         acknowledge(reply, message.reference, member.room.name(), &published);
@@ -41,8 +44,10 @@ impl Typed {
         shared: &Shared,
     ) -> Result<Done, Fault> {
         let name = format!("@{user}");
-        if !names::is_room(&name) || !shared.hub().rule(&name).allow {
-            return Err(Fault::new(Code::Forbidden));
+        let may = names::is_room(&name)
+            && self.allowed(&name, shared).is_ok_and(|allowed| allowed.may_send(&message.kind));
+        if !may {
+            return Err(may_not_send());
         }
         let author = Author { user_id: self.who.user_id(), session: self.who.session_id(), asker };
         loop {
@@ -56,6 +61,11 @@ impl Typed {
             return Ok(Done::Yes);
         }
     }
+}
+
+#[cold]
+fn may_not_send() -> Fault {
+    Fault::new(Code::Forbidden).with_message("You may not send messages of this type there.")
 }
 
 fn acknowledge(reply: &mut Vec<u8>, reference: Option<u64>, room: &str, published: &Published) {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use throng_hub::{Asker, Closed, Identity, Joined, Room, Space, ids};
+use throng_hub::{
+    Allowed, Asker, Closed, Identity, Joined, Pass, Revoked, Rights, Room, SharedMeter, Space, ids,
+};
 use throng_protocol::{Code, Command, Fault, History, Presence, names, parse, push};
 use throng_wire::{Kind, OpCode};
 
@@ -10,21 +12,39 @@ use crate::clock::wall_clock;
 use crate::conn::{Conn, Farewell};
 use crate::engine::Shared;
 use crate::inbox::{Echo, Post};
-use crate::policy::REPLACED;
+use crate::policy::{REPLACED, SIGNED_OUT};
 use crate::rooms::RETRY_AFTER;
 use crate::session::Session;
+use crate::session::cost::MISTAKE;
 use crate::session::join::Begin;
 use crate::tick::Out;
 use crate::wheel::ConnId;
 
-/// Who comes, as far as the handshake told.
+/// Who comes, and what they may do.
 #[derive(Clone, Debug, Default)]
 pub struct Visitor {
-    /// What an anonymous visitor wants to be called (`?name=`). Shown to others as
-    /// `info.name`; cleaned by [`names::display_name`].
-    pub name: Option<String>,
+    /// Who.
+    pub who: Who,
+    /// Of whoever is signed in.
+    pub pass: Option<Arc<Pass>>,
+}
+
+/// Who comes, as far as the handshake told.
+#[derive(Clone, Debug)]
+pub enum Who {
+    /// An anonymous visitor, and what it wants to be called (`?name=`): shown to others as `info.name`, cleaned
+    /// by [`names::display_name`].
+    Anonymous(Option<String>),
+    /// Somebody who has signed in, with a new session.
+    Known(Identity),
     /// Whose session is taken up again: what a genuine token says, if the session may come back.
-    pub resumed: Option<Identity>,
+    Resumed(Identity),
+}
+
+impl Default for Who {
+    fn default() -> Self {
+        Self::Anonymous(None)
+    }
 }
 
 /// Where a plain client begins in its room.
@@ -45,11 +65,17 @@ impl Start {
 /// The session of a client of the typed protocol. About 40 bytes, and 24 for each room.
 pub(crate) struct Typed {
     pub(super) who: Arc<Identity>,
+    /// None for anonymous visitors.
+    pub(super) pass: Option<Arc<Pass>>,
     /// Of a plain client exactly one.
     pub(super) rooms: Vec<Membership>,
     pub(super) kind: Client,
     /// How many memberships are behind.
     pub(super) behind: u32,
+    /// Another credential is being looked at.
+    pub(super) refreshing: bool,
+    /// What all connections of a signed-in user spend together, where that has a limit.
+    pub(super) meter: Option<Arc<SharedMeter>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -63,6 +89,8 @@ pub(super) enum Client {
 /// A room that somebody is in.
 pub(super) struct Membership {
     pub(super) room: Arc<Room>,
+    /// As of when it was joined, or of the last change.
+    pub(super) allowed: Allowed,
     pub(super) echo: Echo,
     /// What is owed before live messages. Few members are behind, and not for long.
     pub(super) behind: Option<Box<Behind>>,
@@ -90,15 +118,19 @@ pub(super) enum Done {
 /// A client that has not been greeted.
 pub(crate) struct Greeting {
     who: Arc<Identity>,
+    pass: Option<Arc<Pass>>,
     resumed: bool,
     room: Option<(Box<str>, Start)>,
 }
 
 impl Greeting {
     pub(super) fn new(visitor: Visitor, room: Option<(Box<str>, Start)>) -> Box<Self> {
-        let resumed = visitor.resumed.is_some();
-        let who = visitor.resumed.unwrap_or_else(|| identify(visitor.name.as_deref()));
-        Box::new(Self { who: Arc::new(who), resumed, room })
+        let (who, resumed) = match visitor.who {
+            Who::Anonymous(name) => (identify(name.as_deref()), false),
+            Who::Known(who) => (who, false),
+            Who::Resumed(who) => (who, true),
+        };
+        Box::new(Self { who: Arc::new(who), pass: visitor.pass, resumed, room })
     }
 
     /// Joins the room of a plain client, or the own room of another, and greets; later if the room is
@@ -117,7 +149,11 @@ impl Greeting {
             Some(_) => Client::Plain,
             None => Client::Full { resuming: self.resumed },
         };
-        let mut typed = Typed { who: Arc::clone(&self.who), rooms: Vec::new(), kind, behind: 0 };
+        let (who, pass) = (Arc::clone(&self.who), self.pass.clone());
+        let limited = pass.is_some() && conn.policy().user_rate.is_some();
+        let meter = limited.then(|| shared.users.of(who.user_id(), out.now));
+        let mut typed =
+            Typed { who, pass, rooms: Vec::new(), kind, behind: 0, refreshing: false, meter };
         let mut joined = None;
         if let Some(name) = name {
             let since = start.since.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq));
@@ -129,17 +165,29 @@ impl Greeting {
                     conn.session = Session::Greeting(self);
                     return conn.park(None);
                 }
-                Err(fault) if kind == Client::Plain => return turn_away(conn, &fault, out),
+                Err(fault) if kind == Client::Plain => {
+                    if !self.resumed {
+                        shared.sessions.abandon(&self.who, self.pass.as_ref());
+                    }
+                    return turn_away(conn, &fault, out);
+                }
                 // Without its own room a full client still has all others.
                 Err(_) => {}
             }
         }
         let place = asker(conn, out);
-        if let Some(older) = shared.sessions.arrive(&self.who, place, wall_clock())
-            && let Some(inbox) = shared.inbox_of(older)
-        {
-            let why = "another connection has taken up this session".into();
-            inbox.push(Post::Close(ConnId::from_token(older.token), REPLACED, why));
+        match shared.sessions.arrive(&self.who, self.pass.as_ref(), place, wall_clock()) {
+            Ok(Some(older)) => {
+                if let Some(inbox) = shared.inbox_of(older) {
+                    let why = "another connection has taken up this session".into();
+                    inbox.push(Post::Close(ConnId::from_token(older.token), REPLACED, why));
+                }
+            }
+            Ok(None) => {}
+            Err(Revoked) => {
+                typed.part(out.worker, conn.id(), Farewell::Over, shared);
+                return conn.begin_close(out, SIGNED_OUT, "session revoked");
+            }
         }
         self.greet(conn, &typed, joined, out, shared);
         conn.session = Session::Typed(Box::new(typed));
@@ -157,7 +205,7 @@ impl Greeting {
         let now = wall_clock();
         let plain = self.room.as_ref().zip(joined.as_ref());
         let epoch = joined.as_ref().map(|joined| joined.epoch.to_string()).unwrap_or_default();
-        let token = shared.tokens.issue(&self.who, now);
+        let token = shared.tokens.issue(&self.who, self.pass.is_some(), now);
         let mut text = Vec::new();
         push::connected(
             &mut text,
@@ -167,6 +215,7 @@ impl Greeting {
                 resume: Some(&token),
                 resumed: self.resumed,
                 resume_window: shared.sessions.window().as_millis() as u64,
+                expires_at: self.pass.as_ref().and_then(|pass| pass.expires),
                 info: self.who.info(),
                 user_count: plain
                     .map_or_else(|| shared.sessions.user_count(), |(_, joined)| joined.user_count),
@@ -221,15 +270,25 @@ impl Typed {
         };
         let mut reply = Vec::new();
         let mut about = None;
-        let done = match kind {
+        let parsed = match kind {
             Kind::Binary => Err(Fault::new(Code::UnsupportedData)),
-            Kind::Text => parse(payload).and_then(|command| {
-                let done = typed.apply(&command, &mut reply, conn, out, shared);
+            Kind::Text => parse(payload),
+        };
+        let (cost, reference) = match &parsed {
+            Ok(command) => (typed.cost(command, shared), command.reference()),
+            Err(fault) => (MISTAKE, fault.reference),
+        };
+        let paid = conn.admit(cost, payload.len(), typed.meter.as_deref(), out);
+        let paid = paid.map_err(|fault| fault.with_reference(reference));
+        let done = match parsed {
+            Ok(command) => {
+                let done = paid.and_then(|()| typed.apply(&command, &mut reply, conn, out, shared));
                 if done.is_err() {
                     about = room_of(&command).map(str::to_owned);
                 }
                 done
-            }),
+            }
+            Err(fault) => Err(paid.err().unwrap_or(fault)),
         };
         conn.session = Session::Typed(typed);
         match done {
@@ -238,6 +297,7 @@ impl Typed {
             Err(fault) => {
                 reply.clear();
                 let retry = fault.code.is_temporary().then_some(RETRY_AFTER);
+                let retry = fault.retry_after.or(retry);
                 push::error(&mut reply, &fault, about.as_deref(), retry);
             }
         }
@@ -271,6 +331,7 @@ impl Typed {
             Command::Join(join) => self.join(join, reply, conn, out, shared),
             Command::Leave(leave) => self.leave(leave, reply, conn.id(), out, shared),
             Command::Resume(resume) => self.resume(resume, reply, conn, out, shared),
+            Command::Auth(auth) => self.refresh(auth, conn, out, shared),
             _ => Err(Fault::new(Code::BadMessage)),
         };
         done.map_err(|fault| fault.with_reference(command.reference()))
@@ -287,14 +348,29 @@ impl Typed {
         }
     }
 
+    /// What this client may do in a room.
+    ///
+    /// # Errors
+    /// `unknown_room` where there can be none of this name.
+    pub(super) fn allowed(&self, name: &str, shared: &Shared) -> Result<Allowed, Fault> {
+        let rule = shared.hub().rule(name);
+        if !rule.allow {
+            return Err(Fault::new(Code::UnknownRoom));
+        }
+        Ok(shared.access.of(&self.who, self.pass.as_deref(), name, rule, wall_clock()))
+    }
+
     fn presence(&self, presence: &Presence<'_>, reply: &mut Vec<u8>) -> Result<Done, Fault> {
         let member = self.room(presence.room.as_deref())?;
+        member.check(Rights::PRESENCE, "You may not see who is in this room.")?;
         member.room.order().presence(reply, presence.reference)?;
         Ok(Done::Yes)
     }
 
     fn history(&self, history: &History<'_>, reply: &mut Vec<u8>) -> Result<Done, Fault> {
-        let room = &self.room(history.room.as_deref())?.room;
+        let member = self.room(history.room.as_deref())?;
+        member.check(Rights::HISTORY, "You may not read the past of this room.")?;
+        let room = &member.room;
         let span = match (history.before, history.after) {
             (Some(before), _) => throng_hub::Span::Before(before),
             (None, Some(after)) => throng_hub::Span::After(after),
@@ -317,6 +393,17 @@ impl Typed {
         self.behind = 0;
         let place = Asker { worker: worker as u32, token: id.token() };
         shared.sessions.depart(&self.who, place, farewell.of_session(), wall_clock());
+    }
+}
+
+impl Membership {
+    /// # Errors
+    /// `forbidden` with this text.
+    pub(super) fn check(&self, right: Rights, text: &'static str) -> Result<(), Fault> {
+        match self.allowed.may(right) {
+            true => Ok(()),
+            false => Err(Fault::new(Code::Forbidden).with_message(text)),
+        }
     }
 }
 
@@ -350,14 +437,15 @@ pub(super) fn joined_push<'a>(
 /// The room of this name, if it is open; `None` while it is being opened.
 ///
 /// # Errors
-/// `unavailable` when it cannot be opened at the moment.
+/// `unavailable` when it cannot be opened at the moment, `too_many_rooms` and `overloaded` when there is not to
+/// be one more.
 pub(super) fn open_room(
     name: &str,
     asker: Asker,
     shared: &Shared,
 ) -> Result<Option<Arc<Room>>, Fault> {
     loop {
-        let room = shared.hub().room(Space::ROOMS, name, wall_clock());
+        let room = shared.hub().open(Space::ROOMS, name, wall_clock())?;
         let ready = room.order().ready(asker);
         match ready {
             Ok(()) => return Ok(Some(room)),

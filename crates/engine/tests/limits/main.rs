@@ -1,0 +1,12 @@
+//! What a peer may do and make the server keep: every limit, over real sockets, with somebody beside it who
+//! goes on.
+
+#![allow(clippy::unwrap_used)] // a test that cannot go on has failed
+#![allow(dead_code, unreachable_pub)]
+
+mod memory;
+mod partial;
+mod rates;
+mod rig;
+mod rooms;
+mod slow;
