@@ -5,8 +5,11 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::bench;
-use crate::config::{Flags, ListenFlag};
+use crate::admin::{
+    Admin, Command as AdminCommand, SecretCommand, SessionCommand, TokenCommand, UserCommand,
+};
+use crate::config::{Flags, ListenFlag, Scopes};
+use crate::{bench, cert};
 
 /// What is to be done.
 pub(crate) enum Task {
@@ -14,8 +17,14 @@ pub(crate) enum Task {
     Serve(Flags),
     /// `throng config`.
     Config(Flags),
-    /// `throng key new`, with the name if one was given.
-    NewKey(Option<String>),
+    /// `throng check`, and whether warnings are a failure.
+    Check(Flags, bool),
+    /// `throng key new`, with the name if one was given, and what the key may do.
+    NewKey(Option<String>, Scopes),
+    /// `throng user` and the like.
+    Admin(Flags, AdminCommand),
+    /// `throng cert`.
+    Cert(cert::Args),
     /// `throng bench`.
     Bench(bench::Args),
 }
@@ -33,9 +42,20 @@ fn read_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Task, clap
         None => Task::Serve(cli.settings.flags(of_command)),
         Some(Command::Serve(settings)) => Task::Serve(settings.flags(of_command)),
         Some(Command::Config(settings)) => Task::Config(settings.flags(of_command)),
-        Some(Command::Key(Key::New { name })) => Task::NewKey(name),
+        Some(Command::Check(check)) => Task::Check(check.settings.flags(of_command), check.strict),
+        Some(Command::Key(Key::New { name, scopes })) => Task::NewKey(name, scopes),
+        Some(Command::User(admin)) => admin_task(admin, AdminCommand::User),
+        Some(Command::Session(admin)) => admin_task(admin, AdminCommand::Session),
+        Some(Command::Token(admin)) => admin_task(admin, AdminCommand::Token),
+        Some(Command::Secret(admin)) => admin_task(admin, AdminCommand::Secret),
+        Some(Command::Cert(args)) => Task::Cert(args),
         Some(Command::Bench(args)) => Task::Bench(args),
     })
+}
+
+fn admin_task<C: Subcommand>(admin: Admin<C>, command: impl FnOnce(C) -> AdminCommand) -> Task {
+    let (flags, wanted) = admin.parts();
+    Task::Admin(flags, command(wanted))
 }
 
 /// A real-time server: WebSockets, rooms and pages on one port.
@@ -61,9 +81,27 @@ enum Command {
     /// Every key with its meaning, default, environment variable and danger, at the value it has after
     /// defaults, file, THRONG_… variables and flags. What it prints can be used as throng.toml.
     Config(Settings),
+    /// Report on the security of the effective configuration
+    ///
+    /// What is open, what to change for production and by which key, and the limits in force. Takes the
+    /// same flags as `serve`, and reads the same file and variables. Nothing is started.
+    Check(Check),
     /// Make keys for the HTTP API
     #[command(subcommand)]
     Key(Key),
+    /// Make a certificate for development
+    ///
+    /// Writes cert.pem and key.pem. No browser trusts it unasked; for production, take one from an
+    /// authority, or let tls.acme_domains do that.
+    Cert(cert::Args),
+    /// Add, list and remove users who log in with a password
+    User(Admin<UserCommand>),
+    /// List and end sessions that are signed in
+    Session(Admin<SessionCommand>),
+    /// Refuse tokens that somebody else has given out
+    Token(Admin<TokenCommand>),
+    /// Renew the secret that resume tokens are signed with
+    Secret(Admin<SecretCommand>),
     /// Measure a WebSocket server
     Bench(bench::Args),
 }
@@ -79,7 +117,19 @@ enum Key {
         /// What to call it: 1 to 64 characters of A-Z a-z 0-9 _ . -
         #[arg(long, value_name = "NAME", value_parser = key_name)]
         name: Option<String>,
+        /// What it may do: some of publish, read, tickets, sessions and rooms, with + in between
+        #[arg(long, value_name = "SCOPES", value_parser = key_scopes, default_value = "all")]
+        scopes: Scopes,
     },
+}
+
+fn key_scopes(text: &str) -> Result<Scopes, String> {
+    match text {
+        "all" => Ok(Scopes::ALL),
+        text => Scopes::parse(text).ok_or_else(|| {
+            "scopes are publish, read, tickets, sessions and rooms, such as publish+read; or all".into()
+        }),
+    }
 }
 
 fn key_name(text: &str) -> Result<String, String> {
@@ -87,6 +137,15 @@ fn key_name(text: &str) -> Result<String, String> {
         true => Ok(text.to_owned()),
         false => Err("a name is 1 to 64 characters of A-Z a-z 0-9 _ . -".into()),
     }
+}
+
+#[derive(Args)]
+struct Check {
+    #[command(flatten)]
+    settings: Settings,
+    /// Fail (exit status 1) when there is something to change
+    #[arg(long)]
+    strict: bool,
 }
 
 /// What `serve` and `config` understand.
@@ -188,8 +247,13 @@ mod tests {
 
     fn flags(line: &str) -> Flags {
         match read(line) {
-            Ok(Task::Serve(flags) | Task::Config(flags)) => flags,
-            Ok(Task::Bench(_) | Task::NewKey(_)) => panic!("{line} has no settings"),
+            Ok(
+                Task::Serve(flags)
+                | Task::Config(flags)
+                | Task::Check(flags, _)
+                | Task::Admin(flags, _),
+            ) => flags,
+            Ok(Task::Bench(_) | Task::NewKey(..) | Task::Cert(_)) => panic!("{line} has no settings"),
             Err(error) => panic!("{error}"),
         }
     }
@@ -204,8 +268,13 @@ mod tests {
         assert!(matches!(read("throng"), Ok(Task::Serve(_))));
         assert!(matches!(read("throng serve"), Ok(Task::Serve(_))));
         assert!(matches!(read("throng config"), Ok(Task::Config(_))));
-        assert!(matches!(read("throng key new"), Ok(Task::NewKey(None))));
-        assert!(matches!(read("throng key new --name ci"), Ok(Task::NewKey(Some(_)))));
+        assert!(matches!(read("throng check"), Ok(Task::Check(_, false))));
+        assert!(matches!(read("throng check --strict --memory"), Ok(Task::Check(_, true))));
+        assert!(matches!(read("throng key new"), Ok(Task::NewKey(None, Scopes::ALL))));
+        assert!(matches!(read("throng key new --name ci"), Ok(Task::NewKey(Some(_), _))));
+        let some = Scopes::parse("read+tickets").unwrap();
+        let task = read("throng key new --scopes tickets+read");
+        assert!(matches!(task, Ok(Task::NewKey(None, scopes)) if scopes == some));
         assert_eq!(
             flags("throng --workers 2").settings,
             flags("throng serve --workers 2").settings
@@ -241,11 +310,44 @@ mod tests {
     }
 
     #[test]
+    fn administration_has_a_place() {
+        for line in ["throng user --data d list", "throng user list --data d"] {
+            let Ok(Task::Admin(flags, AdminCommand::User(UserCommand::List))) = read(line) else {
+                panic!("{line}");
+            };
+            assert_eq!(flags.settings, [("--data".into(), "data".into(), "d".into())]);
+        }
+        for line in [
+            "throng user add ann --room a --room b=join --password-stdin",
+            "throng user passwd ann --config t.toml",
+            "throng session revoke s_1",
+            "throng session revoke --user ann",
+            "throng token revoke 17 --days 3",
+            "throng secret rotate",
+        ] {
+            assert!(matches!(read(line), Ok(Task::Admin(..))), "{line}");
+        }
+        for line in [
+            "throng user",
+            "throng user add",
+            "throng user add a%b",
+            "throng session revoke",
+            "throng session revoke s_1 --user ann",
+            "throng token revoke 17 --days 0",
+            "throng key new --scopes everything",
+        ] {
+            assert!(read(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
     fn contradictions_and_unknown_flags_are_refused() {
         assert!(read("throng --memory --data x").is_err());
         assert!(read("throng --lisen 3000").is_err());
         assert!(read("throng sevre").is_err());
         assert!(read("throng key").is_err());
         assert!(read("throng key new --name a:b").is_err());
+        assert!(read("throng cert").is_err());
+        assert!(read("throng cert --self-signed --host a/b").is_err());
     }
 }

@@ -1,36 +1,42 @@
-//! The front door: sockets, the accept loop, and HTTP until a connection becomes a WebSocket.
+//! The front door: the accept loop, and HTTP until a connection becomes a WebSocket.
 //!
 //! hyper's own accept loops have no cap, no timeout that also covers a client that does not take its
 //! answer, and no opinion on running out of files; so this one is ours. A connection costs one task.
+//!
+//! ```text
+//! accept ─▶ seat ─▶ (PROXY header) ─▶ seat of the address ─▶ (TLS) ─▶ HTTP ─▶ WebSocket
+//! ```
+//!
+//! [`seat`] counts, [`guest`] speaks HTTP, [`redirect`] sends people to `https`, [`socket`] opens sockets.
 
-use std::collections::HashMap;
-use std::convert::Infallible;
-use std::fmt;
-use std::io::{self, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+mod guest;
+mod redirect;
+mod seat;
+mod socket;
+
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::ConnectInfo;
-use http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, UPGRADE};
-use http::{Request, StatusCode, Version};
-use hyper::body::Incoming;
+use http::HeaderValue;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
-use tower_service::Service as _;
+use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::config::{Address, Limits};
-use crate::pages::plain;
-use crate::turn::{Paced, Turn};
+pub(crate) use self::guest::Door;
+pub(crate) use self::redirect::redirect;
+pub(crate) use self::socket::{BindError, bind};
+
+use self::guest::Guest;
+use self::seat::{Seat, Seats};
+use crate::config::Limits;
+use crate::proxy;
+use crate::tls::Tls;
 
 /// Everything that connections share before they are WebSockets: limits and counters.
 pub(crate) struct Front {
@@ -38,9 +44,7 @@ pub(crate) struct Front {
     timeout: Duration,
     max_open: usize,
     max_streams: usize,
-    /// 0: no limit.
-    max_per_ip: usize,
-    per_ip: Mutex<HashMap<IpAddr, usize>>,
+    seats: Seats,
     closing: watch::Sender<bool>,
     pub(crate) counts: Counts,
 }
@@ -58,30 +62,26 @@ pub(crate) struct Counts {
     pub(crate) refused_full: AtomicU64,
     /// Refused: too many from one address.
     pub(crate) refused_per_ip: AtomicU64,
+    /// Closed: no PROXY header where there must be one, or a wrong one, or not from a trusted proxy.
+    pub(crate) refused_proxy: AtomicU64,
+    /// Closed: no TLS, or none that we speak, or not with this certificate.
+    pub(crate) refused_tls: AtomicU64,
+    /// TLS handshakes that were completed.
+    pub(crate) tls: AtomicU64,
     /// Cut: too slow with a request or in taking a response, or idle.
     pub(crate) timed_out: AtomicU64,
     /// Times that accepting failed, for want of file descriptors most likely.
     pub(crate) accept_failed: AtomicU64,
 }
 
-/// A connection while it speaks HTTP.
-struct Guest {
-    front: Arc<Front>,
-    router: Router,
-    peer: SocketAddr,
-    turn: Arc<Turn>,
-    is_stream: AtomicBool,
-}
-
-/// The connection that a request came through, in the extensions of the request.
-#[derive(Clone)]
-pub(crate) struct Door(Arc<Guest>);
-
-/// Why an address cannot be listened on.
-#[derive(Debug)]
-pub(crate) struct BindError {
-    address: SocketAddr,
-    error: io::Error,
+/// How those who come by a listener are received.
+pub(crate) struct Entrance {
+    /// Who answers.
+    pub(crate) router: Router,
+    /// With TLS, and nothing else.
+    pub(crate) tls: Option<Arc<Tls>>,
+    /// Only trusted proxies come, and say first on whose behalf.
+    pub(crate) proxy_protocol: bool,
 }
 
 impl Front {
@@ -99,8 +99,7 @@ impl Front {
             timeout: limits.handshake_timeout,
             max_open: limits.max_http_connections.value,
             max_streams: limits.max_connections.value,
-            max_per_ip: limits.max_connections_per_ip,
-            per_ip: Mutex::default(),
+            seats: Seats::new(limits),
             closing: watch::Sender::new(false),
             counts: Counts::default(),
         })
@@ -120,17 +119,16 @@ impl Front {
         }
     }
 
-    /// Accepts connections and serves them with `router`, until the task is dropped. Out of file
-    /// descriptors or memory, it waits and goes on.
-    pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener, router: Router) {
+    /// Accepts connections until the task is dropped. Out of file descriptors or memory, it waits and goes on.
+    pub(crate) async fn accept(self: Arc<Self>, listener: TcpListener, entrance: Arc<Entrance>) {
         let mut pause = SHORTEST_PAUSE;
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     pause = SHORTEST_PAUSE;
-                    self.clone().welcome(stream, peer, &router);
+                    self.welcome(stream, peer, &entrance);
                 }
-                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) if socket::concerns_one_connection(&error) => {}
                 Err(error) => {
                     self.counts.accept_failed.fetch_add(1, Ordering::Relaxed);
                     tracing::warn!(%error, ?pause, "cannot accept connections, trying again");
@@ -141,302 +139,133 @@ impl Front {
         }
     }
 
-    /// Serves a connection in a task of its own, or refuses it.
-    fn welcome(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, router: &Router) {
-        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    /// Receives a connection in a task of its own, or refuses it.
+    fn welcome(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, entrance: &Arc<Entrance>) {
+        let peer = canonical(peer);
         self.counts.accepted.fetch_add(1, Ordering::Relaxed);
-        if !self.enter(peer.ip()) {
-            return refuse(stream);
+        let Some(mut seat) = Seat::take(self) else { return entrance.refuse(stream) };
+        // Behind a proxy everybody has its address; they are counted when theirs is known.
+        if !entrance.proxy_protocol && !seat.count(peer.ip()) {
+            return entrance.refuse(stream);
         }
-        let guest = Arc::new(Guest {
-            front: self,
-            router: router.clone(),
-            peer,
-            turn: Arc::default(),
-            is_stream: AtomicBool::new(false),
-        });
         // On Linux and the BSDs, TCP_NODELAY is inherited from the listening socket.
         if cfg!(not(unix)) {
             let _ = stream.set_nodelay(true);
         }
-        tokio::spawn(guest.serve(stream));
+        tokio::spawn(Arc::clone(entrance).receive(stream, peer, seat));
     }
+}
 
-    fn enter(&self, ip: IpAddr) -> bool {
-        if self.counts.open.fetch_add(1, Ordering::Relaxed) >= self.max_open {
-            self.counts.open.fetch_sub(1, Ordering::Relaxed);
-            self.counts.refused_full.fetch_add(1, Ordering::Relaxed);
-            return false;
-        }
-        if self.max_per_ip == 0 {
-            return true;
-        }
-        let mut per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = per_ip.entry(ip).or_default();
-        if *open >= self.max_per_ip {
-            drop(per_ip);
-            self.counts.open.fetch_sub(1, Ordering::Relaxed);
-            self.counts.refused_per_ip.fetch_add(1, Ordering::Relaxed);
-            return false;
-        }
-        *open += 1;
-        true
-    }
-
-    /// Gives back what was taken from an address.
-    fn leave(&self, ip: IpAddr) {
-        if self.max_per_ip == 0 {
-            return;
-        }
-        let mut per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = per_ip.get_mut(&ip) {
-            *open -= 1;
-            if *open == 0 {
-                per_ip.remove(&ip);
+impl Entrance {
+    /// From the first byte to the last one before the connection ends or becomes a WebSocket. The time for a
+    /// first request includes everything that comes before it.
+    async fn receive(self: Arc<Self>, mut stream: TcpStream, mut peer: SocketAddr, mut seat: Seat) {
+        let front = Arc::clone(seat.front());
+        let counts = &front.counts;
+        let count = |counter: &AtomicU64| {
+            counter.fetch_add(1, Ordering::Relaxed);
+        };
+        let deadline = Instant::now() + front.timeout;
+        if self.proxy_protocol {
+            if !front.seats.trusts(peer.ip()) {
+                tracing::debug!(%peer, "PROXY headers are not believed from there");
+                return count(&counts.refused_proxy);
+            }
+            match timeout_at(deadline, proxy::read_header(&mut stream)).await {
+                Ok(Ok(client)) => peer = canonical(client.unwrap_or(peer)),
+                Ok(Err(error)) => {
+                    tracing::debug!(%peer, %error, "no PROXY header");
+                    return count(&counts.refused_proxy);
+                }
+                Err(_) => return count(&counts.timed_out),
+            }
+            if !seat.count(peer.ip()) {
+                return self.refuse(stream);
             }
         }
-    }
-}
-
-impl Guest {
-    /// Serves requests until the connection ends, becomes a WebSocket, or makes no progress for the
-    /// length of the timeout.
-    async fn serve(self: Arc<Self>, stream: TcpStream) {
-        let guest = Arc::clone(&self);
-        let service = service_fn(move |request| guest.clone().answer(request));
-        let http = self.front.http.serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(http.with_upgrades());
-        let mut deadline = pin!(sleep(self.front.timeout));
-        let mut seen = 0;
-        loop {
-            tokio::select! {
-                biased;
-                // An error is the peer's: it went away, or sent what is not HTTP.
-                _ = connection.as_mut() => return,
-                () = deadline.as_mut() => {
-                    if self.turn.is_stuck(&mut seen) {
-                        self.front.counts.timed_out.fetch_add(1, Ordering::Relaxed);
-                        return;
-                    }
-                    deadline.as_mut().reset(Instant::now() + self.front.timeout);
-                }
+        let Some(tls) = &self.tls else {
+            let mut first = [0; HTTP_2.len()];
+            return match timeout_at(deadline, stream.peek(&mut first)).await {
+                Ok(Ok(0) | Err(_)) => {}
+                Ok(Ok(_)) if first == *HTTP_2 => self.refuse_http_2(stream).await,
+                Ok(Ok(_)) => Guest::new(self, seat, peer).serve(stream, deadline).await,
+                Err(_) => count(&counts.timed_out),
+            };
+        };
+        let mut stream = match timeout_at(deadline, tls.accept(stream)).await {
+            Ok(Ok(Some(stream))) => stream,
+            Ok(Ok(None)) => return, // an authority that wanted to see a certificate
+            Ok(Err(error)) => {
+                tracing::debug!(%peer, %error, "no TLS");
+                return count(&counts.refused_tls);
             }
+            Err(_) => return count(&counts.timed_out),
+        };
+        count(&counts.tls);
+        match timeout_at(deadline, stream.fill_buf()).await {
+            Ok(Ok([]) | Err(_)) => {}
+            Ok(Ok(first)) if first.starts_with(HTTP_2) => self.refuse_http_2(stream).await,
+            Ok(Ok(_)) => Guest::new(self, seat, peer).serve(stream, deadline).await,
+            Err(_) => count(&counts.timed_out),
         }
     }
 
-    async fn answer(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-    ) -> Result<axum::response::Response, Infallible> {
-        self.turn.ours();
-        if request.version() == Version::HTTP_11 && !has_one_host(request.headers()) {
-            // RFC 9112 §3.2: whoever does not say which host is meant may be playing two servers
-            // against each other.
-            self.turn.theirs();
-            return Ok(plain(
-                StatusCode::BAD_REQUEST,
-                "A request needs exactly one Host header.\n",
-            ));
+    /// What every answer says beside what it says.
+    fn hsts(&self) -> Option<HeaderValue> {
+        self.tls.as_ref()?.hsts()
+    }
+
+    /// Answers 429 without reading more than is there, and closes.
+    fn refuse(&self, stream: TcpStream) {
+        let Ok(mut stream) = stream.into_std() else { return };
+        // Unread bytes would turn the close into a reset, which may overtake the answer.
+        let _ = stream.read(&mut [0; 2048]);
+        if self.tls.is_none() {
+            let _ = stream.write(TOO_MANY);
         }
-        let wants_upgrade = request.headers().contains_key(UPGRADE);
-        let mut request = request.map(Body::new);
-        request.extensions_mut().insert(ConnectInfo(self.peer));
-        request.extensions_mut().insert(Door(Arc::clone(&self)));
-        let Ok(mut response) = self.router.clone().call(request).await;
-        if wants_upgrade && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            // A refused WebSocket client has no other use for the connection.
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        self.turn.theirs();
-        let turn = Arc::clone(&self.turn);
-        Ok(response.map(|body| Body::new(Paced::new(body, turn))))
+    }
+
+    /// hyper would hang up without a word.
+    async fn refuse_http_2(&self, mut stream: impl tokio::io::AsyncWrite + Unpin) {
+        let _ = tokio::time::timeout(LAST_WORD, async {
+            stream.write_all(NO_HTTP_2).await?;
+            stream.shutdown().await
+        })
+        .await;
     }
 }
 
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let counts = &self.front.counts;
-        let counter = if *self.is_stream.get_mut() { &counts.streams } else { &counts.open };
-        counter.fetch_sub(1, Ordering::Relaxed);
-        self.front.leave(self.peer.ip());
-    }
-}
-
-impl Door {
-    /// From now on the connection counts as a stream of events and not as one of the few that HTTP may
-    /// have; `false` when there are as many streams as there may be. It still counts for its address.
-    pub(crate) fn become_stream(&self) -> bool {
-        let Self(guest) = self;
-        let (front, counts) = (&guest.front, &guest.front.counts);
-        if guest.is_stream.load(Ordering::Relaxed) {
-            return true;
-        }
-        if counts.streams.fetch_add(1, Ordering::Relaxed) >= front.max_streams {
-            counts.streams.fetch_sub(1, Ordering::Relaxed);
-            return false;
-        }
-        guest.is_stream.store(true, Ordering::Relaxed);
-        counts.open.fetch_sub(1, Ordering::Relaxed);
-        true
-    }
-}
-
-fn has_one_host(headers: &HeaderMap) -> bool {
-    let mut hosts = headers.get_all(HOST).iter();
-    hosts.next().is_some() && hosts.next().is_none()
-}
-
-/// Opens the sockets of an address: two for `localhost` and `*`, where the machine has both families.
-pub(crate) fn bind(
-    address: Address,
-    backlog: usize,
-) -> Result<Vec<std::net::TcpListener>, BindError> {
-    let mut attempts = 0;
-    loop {
-        attempts += 1;
-        let mut bound: Vec<std::net::TcpListener> = Vec::new();
-        let mut port = address.port();
-        let mut missing = None;
-        let mut taken = None;
-        for wanted in address.sockets(0) {
-            let wanted = SocketAddr::new(wanted.ip(), port);
-            let opened =
-                open(wanted, backlog).and_then(|socket| Ok((socket.local_addr()?, socket)));
-            match opened {
-                Ok((actual, socket)) => {
-                    port = actual.port();
-                    bound.push(socket);
-                }
-                Err(error) if is_missing_family(&error) => {
-                    missing = Some(BindError { address: wanted, error });
-                }
-                Err(error) => {
-                    taken = Some(BindError { address: wanted, error });
-                    break;
-                }
-            }
-        }
-        match taken {
-            // The free port of the first family was not free in the second.
-            Some(_) if address.port() == 0 && !bound.is_empty() && attempts < 16 => {}
-            Some(error) => return Err(error),
-            None => match missing {
-                Some(error) if bound.is_empty() => return Err(error),
-                _ => return Ok(bound),
-            },
-        }
-    }
-}
-
-fn open(address: SocketAddr, backlog: usize) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        // `*` and `localhost` have a socket for each family; an explicit address is just that.
-        socket.set_only_v6(true)?;
-    }
-    if cfg!(unix) {
-        // A restart need not wait for old connections to be forgotten. (On Windows it would mean that
-        // two servers can have the same port.)
-        socket.set_reuse_address(true)?;
-    }
-    socket.set_tcp_nodelay(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
-    Ok(socket.into())
-}
-
-/// Answers 429 without reading more than is there, and closes.
-fn refuse(stream: TcpStream) {
-    let Ok(mut stream) = stream.into_std() else { return };
-    // Unread bytes would turn the close into a reset, which may overtake the answer.
-    let _ = stream.read(&mut [0; 2048]);
-    let _ = stream.write(TOO_MANY);
-}
-
-/// Whether accepting failed because of that one connection (it was reset while it waited).
-fn concerns_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-/// Whether the machine has no such address family (a container without IPv6).
-fn is_missing_family(error: &io::Error) -> bool {
-    use io::ErrorKind::{AddrNotAvailable, Unsupported};
-    let no_family = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
-    matches!(error.kind(), AddrNotAvailable | Unsupported)
-        || error.raw_os_error() == Some(no_family)
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, error } = self;
-        match error.kind() {
-            io::ErrorKind::AddrInUse => write!(
-                f,
-                "cannot listen on {address}: the port is in use; stop the other server, or choose \
-                 another port, such as --listen {}",
-                address.port().saturating_add(1)
-            ),
-            io::ErrorKind::PermissionDenied => write!(
-                f,
-                "cannot listen on {address}: permission denied (ports below 1024 are privileged); \
-                 choose another port, such as --listen 3000"
-            ),
-            io::ErrorKind::AddrNotAvailable => {
-                write!(f, "cannot listen on {address}: this machine does not have that address")
-            }
-            _ => write!(f, "cannot listen on {address}: {}", crate::reason(error)),
-        }
-    }
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 const TOO_MANY: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 5\r\n\
     content-type: text/plain; charset=utf-8\r\ncontent-length: 22\r\nconnection: close\r\n\r\n\
     Too many connections.\n";
 
+/// How HTTP/2 begins without having been agreed on (RFC 9113 §3.4), as far as it can be nothing else.
+const HTTP_2: &[u8; 14] = b"PRI * HTTP/2.0";
+const NO_HTTP_2: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    content-type: text/plain; charset=utf-8\r\ncontent-length: 29\r\nconnection: close\r\n\r\n\
+    This server speaks HTTP/1.1.\n";
+
 /// hyper does not take a smaller one.
 const SMALLEST_BUFFER: usize = 8192;
 const HYPERS_HEADER_COUNT: usize = 100;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn localhost_is_one_port_in_both_families() {
-        let sockets = bind(Address::Loopback(0), 16).unwrap();
-        let addresses: Vec<_> = sockets.iter().map(|s| s.local_addr().unwrap()).collect();
-        assert!(!addresses.is_empty());
-        assert!(addresses.iter().all(|address| address.ip().is_loopback()));
-        assert!(addresses.iter().all(|address| address.port() == addresses[0].port()));
-    }
-
-    #[test]
-    fn a_busy_port_is_told_in_one_sentence() {
-        let first = bind(Address::Exact("127.0.0.1:0".parse().unwrap()), 16).unwrap();
-        let address = first[0].local_addr().unwrap();
-        let sentence = bind(Address::Exact(address), 16).unwrap_err().to_string();
-        assert!(
-            sentence.starts_with(&format!("cannot listen on {address}: the port is in use; ")),
-            "{sentence}"
-        );
-        assert!(bind(Address::Loopback(address.port()), 16).is_err(), "one family is enough");
-    }
-
-    #[test]
-    fn an_address_of_another_machine_is_told_as_such() {
-        // 192.0.2.0/24 is reserved for documentation.
-        let sentence = bind(Address::Exact("192.0.2.1:0".parse().unwrap()), 16).unwrap_err();
-        assert!(sentence.to_string().ends_with("this machine does not have that address"));
-    }
-
-    #[test]
-    fn the_refusal_says_its_length() {
-        let text = std::str::from_utf8(TOO_MANY).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{text}");
+    fn refusals_say_their_length() {
+        for text in [TOO_MANY, NO_HTTP_2] {
+            let text = std::str::from_utf8(text).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains(&format!("content-length: {}\r\n", body.len())), "{text}");
+        }
     }
 }

@@ -1,20 +1,33 @@
-//! The throng server: `throng serve`, `throng config`, `throng key`, `throng bench`.
+//! The throng server: `throng serve`, `throng config`, `throng key`, `throng user` and others, `throng bench`.
 //!
 //! [`cli`] reads the command line, [`config`] turns it, `throng.toml` and the environment into a checked
 //! configuration, and [`serve`] runs it: [`listen`] takes connections, [`pages`], [`ops`] and [`http`]
 //! answer plain requests, and everything about WebSockets is the `throng` crate's.
 
+mod acme;
+mod account;
+mod admin;
 mod announce;
+mod auth;
 mod bench;
+mod cert;
+mod check;
 mod cli;
+mod client;
 mod config;
 mod http;
 mod listen;
 mod log;
 mod ops;
 mod pages;
+mod password;
+mod prompt;
+mod proxy;
+mod reload;
 mod serve;
+mod tls;
 mod turn;
+mod wiring;
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -23,7 +36,7 @@ use std::process::ExitCode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::cli::Task;
-use crate::config::{Config, Flags, Machine};
+use crate::config::{Config, Flags, Machine, Scopes};
 
 /// Gives memory back to the system from a thread of its own, so that a server that has become quiet
 /// becomes small again (the feature `background_threads`).
@@ -38,14 +51,17 @@ fn main() -> ExitCode {
             let _ = io::stdout().write_all(config::print(config).as_bytes());
             ExitCode::SUCCESS
         }),
-        Task::NewKey(name) => new_key(name),
+        Task::Check(flags, strict) => configured(&flags, |config| check::run(config, strict)),
+        Task::NewKey(name, scopes) => new_key(name, scopes),
+        Task::Admin(flags, command) => configured(&flags, |config| admin::run(config, command)),
+        Task::Cert(args) => cert::run(&args),
         Task::Bench(args) => bench::run(args),
     }
 }
 
 /// The key and its line on stdout, for a person or a script; what to do with them on stderr.
-fn new_key(name: Option<String>) -> ExitCode {
-    match http::NewKey::draw(name) {
+fn new_key(name: Option<String>, scopes: Scopes) -> ExitCode {
+    match http::NewKey::draw(name, scopes) {
         Ok(key) => {
             let _ = io::stderr().write_all(ABOUT_THE_KEY.as_bytes());
             match write!(io::stdout(), "{key}").and_then(|()| io::stdout().flush()) {
@@ -59,7 +75,8 @@ fn new_key(name: Option<String>) -> ExitCode {
 
 const ABOUT_THE_KEY: &str = "\
 The first line is the key, for whoever calls the API: Authorization: Bearer tk_... It is shown only now.
-The second is what the server needs to know it, for throng.toml: [api] keys = [\"NAME:HASH\"]
+The second is what the server needs to know it, for throng.toml: [api] keys = [\"NAME:HASH\"], or a line of
+the file api.keys_file, which is read again on SIGHUP.
 ";
 
 fn configured(flags: &Flags, then: impl FnOnce(&Config) -> ExitCode) -> ExitCode {

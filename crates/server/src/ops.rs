@@ -118,8 +118,18 @@ impl Collector for Numbers {
                 ("draining", stats.refused_draining),
                 ("full", stats.refused_total),
                 ("per_ip", stats.refused_per_ip),
+                ("memory", stats.refused_memory),
+                ("ticket", stats.refused_ticket),
+                ("address", stats.refused_address),
+                ("token", stats.refused_token),
+                ("revoked", stats.refused_revoked),
+                ("anonymous", stats.refused_anonymous),
+                ("forbidden", stats.refused_forbidden),
+                ("unavailable", stats.refused_unavailable),
             ],
         )?;
+        self.limits(out, &stats)?;
+        self.access(out, &stats)?;
 
         let open = front.open.load(Ordering::Relaxed) as u64;
         let streams = front.streams.load(Ordering::Relaxed) as u64;
@@ -179,6 +189,103 @@ impl Collector for Numbers {
             )?)?;
         }
         Ok(())
+    }
+}
+
+impl Numbers {
+    /// What was refused or ended because it was too much.
+    fn limits(&self, out: &mut DescriptorEncoder<'_>, stats: &throng::Stats) -> fmt::Result {
+        counters(
+            out,
+            "throng_refused_messages",
+            "Messages refused because there were too many, or no memory was left",
+            "reason",
+            &[
+                ("rate", stats.rate_limited),
+                ("room_rate", stats.room_rate_limited),
+                ("overloaded", stats.overloaded),
+            ],
+        )?;
+        counters(
+            out,
+            "throng_limit_disconnects",
+            "Connections closed because they went beyond a limit",
+            "reason",
+            &[
+                ("rate", stats.rate_closed),
+                ("partial_timeout", stats.partial_timeouts),
+                ("budget", stats.budget_exceeded),
+                ("memory", stats.memory_closed),
+            ],
+        )?;
+        for (name, help, value) in [
+            (
+                "throng_throttled",
+                "Times a connection was not read because it sent too fast",
+                stats.throttled,
+            ),
+            (
+                "throng_ignored_control_frames",
+                "Pings and pongs that were not answered",
+                stats.control_ignored,
+            ),
+            (
+                "throng_replaced_messages",
+                "Messages that a newer one took the place of",
+                stats.replaced,
+            ),
+            (
+                "throng_refused_rooms",
+                "Rooms refused: too many, or little memory was left",
+                stats.refused_rooms,
+            ),
+        ] {
+            counter(out, name, help, value)?;
+        }
+        let bytes = |name: &str, help: &str, value: u64, out: &mut DescriptorEncoder<'_>| {
+            process(out, name, help, Unit::Bytes, value as f64)
+        };
+        bytes("throng_memory_kept", "Kept for connections and rooms", stats.memory, out)?;
+        bytes("throng_memory_budget", "What may be kept in all", stats.memory_budget, out)
+    }
+
+    /// Who came in, and who was sent away.
+    fn access(&self, out: &mut DescriptorEncoder<'_>, stats: &throng::Stats) -> fmt::Result {
+        counters(
+            out,
+            "throng_sessions_ended",
+            "Sessions of people who were signed in, ended by the server",
+            "reason",
+            &[("expired", stats.sessions_expired), ("revoked", stats.sessions_revoked)],
+        )?;
+        counter(
+            out,
+            "throng_refused_resumes",
+            "Resume tokens that were of no use; a new session was begun",
+            stats.refused_resume,
+        )?;
+        if let Some(login) = &self.http.login {
+            counters(out, "throng_logins", "Attempts to log in", "result", &login.counts())?;
+        }
+        let vault = self.http.server.vault().stats();
+        for (name, help, value) in [
+            ("throng_vault_tickets", "Tickets that can be used", vault.tickets),
+            ("throng_vault_sessions", "Sessions that are signed in", vault.sessions),
+            ("throng_vault_users", "Users with a password", vault.users),
+            (
+                "throng_vault_queued",
+                "Questions to the vault that are not answered yet",
+                vault.queued as u64,
+            ),
+            (
+                "throng_vault_trouble",
+                "1 while tickets and sessions cannot be written, else 0",
+                u64::from(vault.trouble.is_some()),
+            ),
+        ] {
+            gauge(out, name, help, value)?;
+        }
+        counter(out, "throng_vault_commits", "Transactions of the vault", vault.commits)
     }
 }
 

@@ -8,11 +8,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::handler::HandlerWithoutStateExt as _;
+use axum::middleware::map_response;
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::{
     ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
-    LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    LOCATION, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use rust_embed::{Embed, EmbeddedFile};
@@ -171,15 +172,34 @@ pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response {
 /// Only our own scripts, styles and images, no frames, no forms, connections only back here, and no text
 /// that becomes markup; nothing of it for other sites.
 fn secure(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    harden(headers);
+}
+
+/// Gives the security headers to every answer of a router, whoever made it.
+pub(crate) fn hardened(router: Router) -> Router {
+    router.layer(map_response(async |mut response: Response| {
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            harden(response.headers_mut());
+        }
+        response
+    }))
+}
+
+/// What is not a page of ours may do nothing at all, should a browser show it as one; the rest is the same
+/// for all.
+fn harden(headers: &mut HeaderMap) {
     for (name, value) in [
-        (CONTENT_SECURITY_POLICY, POLICY),
+        (CONTENT_SECURITY_POLICY, NOTHING),
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (X_FRAME_OPTIONS, "DENY"),
         (REFERRER_POLICY, "same-origin"),
+        (HeaderName::from_static("permissions-policy"), NO_DEVICES),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-embedder-policy"), "require-corp"),
     ] {
-        headers.insert(name, HeaderValue::from_static(value));
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
 }
 
@@ -201,6 +221,13 @@ fn content_type(name: &str) -> Option<HeaderValue> {
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types 'none'";
+
+const NOTHING: &str =
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox";
+
+const NO_DEVICES: &str = "accelerometer=(), bluetooth=(), camera=(), display-capture=(), \
+    geolocation=(), gyroscope=(), hid=(), magnetometer=(), microphone=(), midi=(), payment=(), \
+    publickey-credentials-get=(), screen-wake-lock=(), serial=(), usb=(), xr-spatial-tracking=()";
 
 const NOT_FOUND_PAGE: &str = "<!doctype html>
 <html lang=\"en\">
@@ -282,8 +309,29 @@ mod tests {
             assert!(policy.starts_with("default-src 'none'; script-src 'self';"), "{policy}");
             assert!(!policy.contains("unsafe"), "{policy}");
             assert_eq!(header(&response, X_CONTENT_TYPE_OPTIONS), "nosniff");
+            assert_eq!(header(&response, X_FRAME_OPTIONS), "DENY");
             assert_eq!(header(&response, "cross-origin-opener-policy"), "same-origin");
+            assert_eq!(header(&response, "cross-origin-resource-policy"), "same-origin");
+            assert!(header(&response, "permissions-policy").contains("camera=()"));
         }
+    }
+
+    #[test]
+    fn pages_have_no_script_of_their_own_in_them() {
+        for name in Files::iter().filter(|name| name.ends_with(".html")) {
+            let page = String::from_utf8(Files::get(&name).unwrap().data.into_owned()).unwrap();
+            let page = page.to_ascii_lowercase();
+            for (at, _) in page.match_indices("<script") {
+                let tag = page[at..].split('>').next().unwrap();
+                assert!(tag.contains(" src="), "{name}: {tag}");
+            }
+            let inline =
+                [" onclick=", " onload=", " onerror=", " onsubmit=", "javascript:", " style="];
+            for wrong in inline {
+                assert!(!page.contains(wrong), "{name} has {wrong}");
+            }
+        }
+        assert!(!NOT_FOUND_PAGE.contains("<script"));
     }
 
     #[test]

@@ -7,20 +7,16 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use throng::{
-    DeflateOptions, Flush, History, Origins, Pattern, Rule, Rules, Server, SlowPolicy, SyncMode,
-    Types,
-};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::config::{
-    Config, Endpoint, EndpointOptions, Gather, Kind, Listener, LogFormat, Presence, RoomRule, Slow,
-    Sources, Storage, Sync,
-};
-use crate::http::{self, Http, Tally};
-use crate::listen::{self, Front};
-use crate::{announce, log, ops, pages, refuse_to_start};
+use crate::auth::Authenticator;
+use crate::config::{Config, Keyring, Kind, Listener, LogFormat};
+use crate::http::{self, Http, Login, Source, Tally};
+use crate::listen::{self, Entrance, Front};
+use crate::reload::Reload;
+use crate::tls::{Tls, TlsError};
+use crate::{announce, check, log, ops, pages, refuse_to_start, wiring};
 
 /// A listener with its sockets.
 pub(crate) struct Bound<'a> {
@@ -68,27 +64,28 @@ async fn serve(config: &Config, mut bound: Vec<Bound<'_>>) -> ExitCode {
             return refuse_to_start(&format!("cannot listen for signals: {reason}"));
         }
     };
-    let mut builder = Server::builder()
-        .workers(config.workers.value)
-        .heartbeat(config.heartbeat)
-        .max_connections(config.limits.max_connections.value);
-    if config.limits.max_connections_per_ip > 0 {
-        builder = builder.max_connections_per_ip(config.limits.max_connections_per_ip);
-    } else {
-        builder = builder.max_connections_per_ip(usize::MAX);
+    let hangup = match signal(SignalKind::hangup()) {
+        Ok(hangup) => hangup,
+        Err(error) => {
+            let reason = crate::reason(&error);
+            return refuse_to_start(&format!("cannot listen for signals: {reason}"));
+        }
+    };
+    let mut builder = match wiring::builder(config) {
+        Ok(builder) => builder,
+        Err(error) => return refuse_to_start(&error),
+    };
+    let tokens = match Authenticator::start(&config.jwt, &config.webhook) {
+        Ok(tokens) => tokens,
+        Err(error) => return refuse_to_start(&error),
+    };
+    if let Some(tokens) = &tokens {
+        builder = builder.authenticate(Arc::new(tokens.clone()));
     }
-    builder = builder
-        .rules(rules(&config.rooms))
-        .resume_window(config.resume_window)
-        .max_rooms(config.limits.max_rooms)
-        .memory_history(config.limits.memory_history.0)
-        .sync(match config.sync {
-            Sync::Full => SyncMode::Full,
-            Sync::Normal => SyncMode::Normal,
-        });
-    if let Storage::Directory(path) = &config.data {
-        builder = builder.data(path);
-    }
+    let keys = match Keyring::new(config.api_keys.clone(), config.api_keys_file.clone()) {
+        Ok(keys) => keys,
+        Err(error) => return refuse_to_start(&error),
+    };
     let server = match builder.build() {
         Ok(server) => server,
         Err(error) => return refuse_to_start(&error),
@@ -98,19 +95,33 @@ async fn serve(config: &Config, mut bound: Vec<Bound<'_>>) -> ExitCode {
     let http = Arc::new(Http {
         server: server.clone(),
         front: Arc::clone(&front),
-        keys: config.keys.clone(),
-        origins: origins(&of_rooms.origins),
+        keys,
+        origins: wiring::origins(&of_rooms.origins),
+        anonymous: of_rooms.anonymous,
         max_message: of_rooms.max_message.0,
+        login: login(config, tokens.as_ref()),
         patience: config.limits.handshake_timeout,
         tally: Tally::default(),
     });
 
+    let tls = match tls(config) {
+        Ok(tls) => tls,
+        Err(error) => return refuse_to_start(&error),
+    };
+    let https = bound.iter().find(|bound| bound.listener.tls);
+    let https = https.and_then(|bound| bound.addresses.first()).map_or(443, SocketAddr::port);
     let mut doors = Vec::new();
+    doors.extend(tls.clone().map(|tls| tokio::spawn(tls.keep())));
     for bound in &mut bound {
-        let router = match router(&http, bound.listener) {
+        let router = match router(&http, config, bound.listener, https) {
             Ok(router) => router,
             Err(error) => return refuse_to_start(&error),
         };
+        let entrance = Arc::new(Entrance {
+            router,
+            tls: tls.clone().filter(|_| bound.listener.tls),
+            proxy_protocol: bound.listener.proxy_protocol,
+        });
         for socket in bound.sockets.drain(..) {
             let socket = match TcpListener::from_std(socket) {
                 Ok(socket) => socket,
@@ -119,9 +130,11 @@ async fn serve(config: &Config, mut bound: Vec<Bound<'_>>) -> ExitCode {
                     return refuse_to_start(&format!("cannot listen: {reason}"));
                 }
             };
-            doors.push(tokio::spawn(front.clone().accept(socket, router.clone())));
+            doors.push(tokio::spawn(front.clone().accept(socket, Arc::clone(&entrance))));
         }
     }
+    let reload = Reload { http: Arc::clone(&http), tokens };
+    doors.push(tokio::spawn(reload.at_each(hangup)));
     started(config, &bound);
 
     let name = signals.next().await;
@@ -148,90 +161,47 @@ async fn serve(config: &Config, mut bound: Vec<Bound<'_>>) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// `POST /login`, if it is on.
+fn login(config: &Config, tokens: Option<&Authenticator>) -> Option<Login> {
+    let source = match tokens {
+        Some(tokens) if config.webhook.login => Source::Webhook(tokens.clone()),
+        _ => Source::Users,
+    };
+    let exempt = config.limits.exempt.clone();
+    config.login.enabled.then(|| Login::new(&config.login, exempt, source))
+}
+
 fn bind<'a>(listener: &'a Listener, config: &Config) -> Result<Bound<'a>, listen::BindError> {
     let sockets = listen::bind(listener.address, config.limits.backlog)?;
     let addresses = sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect();
     Ok(Bound { listener, addresses, sockets })
 }
 
-/// All that one listener serves.
-fn router(http: &Arc<Http>, listener: &Listener) -> Result<Router, throng::BadPath> {
+/// The TLS side of the listeners that have it.
+fn tls(config: &Config) -> Result<Option<Arc<Tls>>, TlsError> {
+    let wanted = config.listeners.iter().any(|listener| listener.tls);
+    wanted.then(|| Tls::new(&config.tls, &config.data)).transpose()
+}
+
+/// All that one listener serves. `https`: the port of the one with TLS.
+fn router(
+    http: &Arc<Http>,
+    config: &Config,
+    listener: &Listener,
+    https: u16,
+) -> Result<Router, throng::BadPath> {
+    if listener.redirect {
+        return Ok(pages::hardened(listen::redirect(https)));
+    }
     let mut router = Router::new();
     if listener.ops {
         router = ops::add_to(router, Arc::clone(http));
     }
     router = http::add_to(router, http, listener);
     router = pages::add_to(router, listener.pages);
-    http.server.gate(listener.endpoints.iter().map(|e| (e.path.clone(), endpoint(e))), router)
-}
-
-fn endpoint(endpoint: &Endpoint) -> throng::Endpoint {
-    let options = &endpoint.options;
-    let room = options.room.as_ref().map_or("lobby", |room| room.0.as_str());
-    let made = match endpoint.kind {
-        Kind::Rooms => throng::Endpoint::rooms(room),
-        Kind::Relay => throng::Endpoint::relay(room),
-        Kind::Echo => throng::Endpoint::echo(),
-    };
-    made.max_message(options.max_message.0)
-        .outbox(options.outbox.0)
-        .origins(origins(&options.origins))
-        .flush(match options.flush {
-            Gather::Auto => Flush::Auto,
-            Gather::Every(time) => Flush::Every(time),
-        })
-        .slow(match options.slow {
-            Slow::Disconnect => SlowPolicy::Disconnect,
-            Slow::Drop => SlowPolicy::Drop,
-        })
-        .deflate(options.deflate.then(|| deflate(options)))
-}
-
-fn origins(sources: &Sources) -> Origins {
-    match sources {
-        Sources::Any => Origins::Any,
-        Sources::SameOrigin => Origins::SameHost,
-        Sources::Listed(origins) => Origins::List(origins.clone()),
-    }
-}
-
-fn rules(rooms: &[RoomRule]) -> Rules {
-    Rules::new(rooms.iter().map(|room| (Pattern::new(&room.pattern), rule(room))))
-}
-
-fn rule(room: &RoomRule) -> Rule {
-    let known = room.types.iter().map(|(name, rule)| (name.clone(), rule.schema()));
-    Rule {
-        history: match room.history {
-            0 => History::NONE,
-            size => History { size, bytes: room.history_bytes.0, ttl: room.history_ttl },
-        },
-        durable: room.durable,
-        volatile: room.volatile,
-        presence: match room.presence {
-            Presence::Full => throng::Presence::Full,
-            Presence::Count => throng::Presence::Count,
-            Presence::Off => throng::Presence::Off,
-        },
-        grace: room.grace,
-        max_members: room.max_members,
-        allow: room.allow,
-        types: Types { known: known.collect(), others: room.other_types },
-    }
-}
-
-fn deflate(options: &EndpointOptions) -> DeflateOptions {
-    // All are small: the configuration was checked.
-    let small = |number: usize| u8::try_from(number).unwrap_or(u8::MAX);
-    DeflateOptions {
-        threshold: options.deflate_threshold.0,
-        level: small(options.deflate_level),
-        mem_level: small(options.deflate_mem_level),
-        server_no_context_takeover: options.deflate_server_no_context_takeover,
-        client_no_context_takeover: options.deflate_client_no_context_takeover,
-        server_max_window_bits: small(options.deflate_server_max_window_bits),
-        client_max_window_bits: small(options.deflate_client_max_window_bits),
-    }
+    let endpoints = listener.endpoints.iter();
+    let table = endpoints.map(|e| (e.path.clone(), wiring::endpoint(e, config)));
+    Ok(pages::hardened(http.server.gate(table, router)?))
 }
 
 /// Tells machines by the log, and people on stdout, where to go.
@@ -250,11 +220,17 @@ fn started(config: &Config, bound: &[Bound<'_>]) {
             tracing::info!(%address, endpoints = endpoints.join(" "), "listening");
         }
     }
+    tracing::info!("{}", announce::anonymous(config));
+    for finding in check::findings(config) {
+        if finding.level == check::Level::Danger {
+            tracing::warn!(change = finding.change, "{}", finding.what);
+        }
+    }
     let (limits, workers) = (&config.limits, config.workers.value);
     let max_connections = limits.max_connections.value;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), workers, max_connections, "ready");
     if config.log_format == LogFormat::Text {
-        announce::print(bound);
+        announce::print(config, bound);
     }
 }
 

@@ -32,7 +32,11 @@ fn every_operation_answers_as_described() {
     let bearer = format!("Bearer {KEY}");
     let mut operations = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
-        let real = path.replace("{room}", "lobby").replace("{user}", "u_7f3kq2");
+        let real = path
+            .replace("{room}", "lobby")
+            .replace("{user}", "u_7f3kq2")
+            .replace("{session}", "s_0k3f9x2m1q8ab4c5")
+            .replace("{token}", "9f2b6c0e");
         let real = format!("/api/v1{real}");
         for (method, operation) in item.as_object().unwrap() {
             if method == "parameters" {
@@ -65,7 +69,7 @@ fn every_operation_answers_as_described() {
             assert_eq!(wrong.status, 405, "{path}");
         }
     }
-    assert_eq!(operations, 10);
+    assert_eq!(operations, 26);
     let messages = "/rooms/{room}/messages";
     let refused = server.post("/rooms/a%20b/messages", r#"{"type":"x"}"#);
     check(&document, messages, "post", &refused.status.to_string(), &refused.json());

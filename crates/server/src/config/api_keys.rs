@@ -3,7 +3,8 @@
 //! A key is 160 random bits, so nobody can guess it from its hash however fast the hash is: plain SHA-256
 //! is enough at rest. A slow password hash would only make every request slow.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use subtle::{Choice, ConditionallySelectable as _, ConstantTimeEq as _};
 
@@ -21,10 +22,24 @@ pub(crate) struct ApiKey {
     pub(crate) name: String,
     /// SHA-256 of the key.
     pub(crate) hash: [u8; 32],
+    /// What it may do.
+    pub(crate) scopes: Scopes,
+}
+
+/// Parts of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scopes(u8);
+
+/// The keys as they are at the moment; those of the file can be read again.
+#[derive(Debug, Default)]
+pub(crate) struct Keyring {
+    listed: ApiKeys,
+    file: KeysFile,
+    current: RwLock<Arc<ApiKeys>>,
 }
 
 /// A file with keys, or an empty path for none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KeysFile(PathBuf);
 
 impl ApiKeys {
@@ -33,14 +48,14 @@ impl ApiKeys {
         self.0.is_empty()
     }
 
-    /// The name of the key with this hash. Takes as long for every hash, whether it is one or not.
-    pub(crate) fn name_of(&self, hash: &[u8; 32]) -> Option<&str> {
+    /// The key with this hash. Takes as long for every hash, whether it is one or not.
+    pub(crate) fn find(&self, hash: &[u8; 32]) -> Option<&ApiKey> {
         let mut found = u32::MAX;
         for (index, key) in (0..u32::MAX).zip(&self.0) {
             let same: Choice = key.hash.ct_eq(hash);
             found.conditional_assign(&index, same);
         }
-        self.0.get(usize::try_from(found).ok()?).map(|key| key.name.as_str())
+        self.0.get(usize::try_from(found).ok()?)
     }
 
     /// These and those of a file; a name stands for one key only.
@@ -59,11 +74,83 @@ impl ApiKeys {
     }
 }
 
+impl Keyring {
+    /// Those of the configuration, and of its file.
+    ///
+    /// Errors: as [`Keyring::reload`].
+    pub(crate) fn new(listed: ApiKeys, file: KeysFile) -> Result<Self, ConfigError> {
+        let keyring = Self { listed, file, current: RwLock::default() };
+        keyring.reload()?;
+        Ok(keyring)
+    }
+
+    /// The keys of this moment.
+    pub(crate) fn current(&self) -> Arc<ApiKeys> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads the file again, and returns how many keys there are now.
+    ///
+    /// Errors: one sentence about what is wrong with the file. The keys stay as they were.
+    pub(crate) fn reload(&self) -> Result<usize, ConfigError> {
+        let keys = self.listed.joined_with(self.file.load()?)?;
+        let count = keys.0.len();
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(keys);
+        Ok(count)
+    }
+}
+
+impl Scopes {
+    /// To publish: messages, to rooms and users.
+    pub(crate) const PUBLISH: Self = Self(1);
+    /// To look: rooms, their past, who is there, counts.
+    pub(crate) const READ: Self = Self(2);
+    /// To let people in: tickets.
+    pub(crate) const TICKETS: Self = Self(4);
+    /// To see sessions and to end them: of sessions, users, tokens; bans from the server.
+    pub(crate) const SESSIONS: Self = Self(8);
+    /// To say who is in a room: members, kicks, bans from a room.
+    pub(crate) const ROOMS: Self = Self(16);
+    /// Everything.
+    pub(crate) const ALL: Self = Self(31);
+
+    /// Whether all of `others` are among them.
+    pub(crate) fn has(self, others: Self) -> bool {
+        self.0 & others.0 == others.0
+    }
+
+    /// Reads `publish+read`.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        text.split('+').try_fold(Self(0), |all, word| {
+            let (_, scope) = SCOPES.iter().find(|(name, _)| *name == word)?;
+            Some(Self(all.0 | scope.0))
+        })
+    }
+
+    /// As [`Scopes::parse`] reads them.
+    pub(crate) fn words(self) -> String {
+        let among = SCOPES.iter().filter(|(_, scope)| self.has(*scope));
+        among.map(|(name, _)| *name).collect::<Vec<_>>().join("+")
+    }
+}
+
+const SCOPES: [(&str, Scopes); 5] = [
+    ("publish", Scopes::PUBLISH),
+    ("read", Scopes::READ),
+    ("tickets", Scopes::TICKETS),
+    ("sessions", Scopes::SESSIONS),
+    ("rooms", Scopes::ROOMS),
+];
+
 impl ApiKey {
-    /// Reads `NAME:HASH`.
+    /// Reads `NAME:HASH` or `NAME:HASH:SCOPE+SCOPE`.
     fn parse(text: &str) -> Option<Self> {
-        let (name, hash) = text.trim().split_once(':')?;
-        let mut key = Self { name: name.to_owned(), hash: [0; 32] };
+        let (name, rest) = text.trim().split_once(':')?;
+        let (hash, scopes) = match rest.split_once(':') {
+            Some((hash, scopes)) => (hash, Scopes::parse(scopes)?),
+            None => (rest, Scopes::ALL),
+        };
+        let mut key = Self { name: name.to_owned(), hash: [0; 32], scopes };
         if !is_name(name) || hash.len() != 64 || !hash.is_ascii() {
             return None;
         }
@@ -77,10 +164,13 @@ impl ApiKey {
         Some(key)
     }
 
-    /// `NAME:HASH`, as in the configuration.
+    /// `NAME:HASH`, as in the configuration; with the scopes unless it may do everything.
     pub(crate) fn line(&self) -> String {
         let hash: String = self.hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("{}:{hash}", self.name)
+        match self.scopes {
+            Scopes::ALL => format!("{}:{hash}", self.name),
+            some => format!("{}:{hash}:{}", self.name, some.words()),
+        }
     }
 }
 
@@ -91,13 +181,16 @@ pub(crate) fn is_name(name: &str) -> bool {
 }
 
 impl KeysFile {
+    /// Where it is, if there is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        (!self.0.as_os_str().is_empty()).then_some(&self.0)
+    }
+
     /// Reads the file, if there is one.
     pub(super) fn load(&self) -> Result<ApiKeys, ConfigError> {
-        if self.0.as_os_str().is_empty() {
-            return Ok(ApiKeys::default());
-        }
-        let shown = self.0.display();
-        let text = std::fs::read_to_string(&self.0).map_err(|error| {
+        let Some(path) = self.path() else { return Ok(ApiKeys::default()) };
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).map_err(|error| {
             let reason = crate::reason(&error);
             ConfigError::new(format!("api.keys_file: cannot read {shown}: {reason}"))
         })?;
@@ -161,10 +254,11 @@ mod tests {
     fn keys_are_names_and_hashes() {
         let (a, b) = ("0a".repeat(32), "FF".repeat(32));
         let keys = read(&format!("ci:{a}, web-1:{b}")).unwrap();
-        assert_eq!(keys.0[1], ApiKey { name: "web-1".into(), hash: [255; 32] });
-        assert_eq!(keys.name_of(&[10; 32]), Some("ci"));
-        assert_eq!(keys.name_of(&[255; 32]), Some("web-1"));
-        assert_eq!(keys.name_of(&[0; 32]), None);
+        let web = ApiKey { name: "web-1".into(), hash: [255; 32], scopes: Scopes::ALL };
+        assert_eq!(keys.0[1], web);
+        assert_eq!(keys.find(&[10; 32]).unwrap().name, "ci");
+        assert_eq!(keys.find(&[255; 32]), Some(&web));
+        assert_eq!(keys.find(&[0; 32]), None);
         assert_eq!(read(&keys.write()[1..1]), Ok(ApiKeys::default()));
         assert_eq!(keys.0[0].line(), format!("ci:{a}"));
         assert!(read("").unwrap().is_empty());
@@ -177,8 +271,47 @@ mod tests {
             &format!(":{a}"),
             &format!("ci:é{}", &a[2..]),
             "tk_abcdefghijklmnopqrstuvwxyz234567",
+            &format!("ci:{a}:"),
+            &format!("ci:{a}:read+"),
+            &format!("ci:{a}:Read"),
+            &format!("ci:{a}:read:publish"),
+            &format!("ci:{a}:all"),
         ] {
             assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn scopes_are_what_a_key_may_do() {
+        let line = format!("ci:{}:tickets+read", "0a".repeat(32));
+        let keys = read(&line).unwrap();
+        let scopes = keys.0[0].scopes;
+        assert!(scopes.has(Scopes::READ) && scopes.has(Scopes::TICKETS));
+        for other in [Scopes::PUBLISH, Scopes::SESSIONS, Scopes::ROOMS, Scopes::ALL] {
+            assert!(!scopes.has(other));
+        }
+        assert_eq!(keys.0[0].line(), line.replace("tickets+read", "read+tickets"));
+        assert_eq!(Scopes::parse(&Scopes::ALL.words()), Some(Scopes::ALL));
+    }
+
+    #[test]
+    fn a_file_is_read_again_and_a_wrong_one_changes_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let (a, b) = ("0a".repeat(32), "0b".repeat(32));
+        std::fs::write(&path, format!("file:{a}")).unwrap();
+        let listed = read(&format!("listed:{}", "0c".repeat(32))).unwrap();
+        let keyring = Keyring::new(listed, KeysFile(path.clone())).unwrap();
+        let knows = |byte: u8| keyring.current().find(&[byte; 32]).is_some();
+        assert!(knows(10) && !knows(11) && knows(12));
+
+        std::fs::write(&path, format!("file:{b}")).unwrap();
+        assert_eq!(keyring.reload(), Ok(2));
+        assert!(!knows(10) && knows(11) && knows(12));
+        for wrong in ["nonsense".to_owned(), format!("listed:{a}")] {
+            std::fs::write(&path, wrong).unwrap();
+            assert!(keyring.reload().is_err());
+            assert!(!knows(10) && knows(11) && knows(12));
         }
     }
 
@@ -190,7 +323,7 @@ mod tests {
         std::fs::write(&path, format!("# ours\n\nci:{hash} # of the build\n")).unwrap();
         let file = KeysFile(path.clone());
         let keys = file.load().unwrap();
-        assert_eq!(keys.name_of(&[10; 32]), Some("ci"));
+        assert_eq!(keys.find(&[10; 32]).unwrap().name, "ci");
         let twice = keys.joined_with(keys.clone()).unwrap_err().to_string();
         assert_eq!(twice, "api.keys: two keys are called \"ci\"");
 

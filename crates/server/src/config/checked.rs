@@ -6,8 +6,14 @@ use std::time::Duration;
 use super::ConfigError;
 use super::address::Address;
 use super::api_keys::{ApiKeys, KeysFile};
-use super::raw::{Kind, Mounted, RawConfig, RawEndpoint, RawListener};
+use super::fit;
+use super::lists::Cidrs;
+use super::machine;
+use super::rate::{ByteRate, Rate};
+use super::raw::{Kind, Mounted, RawConfig, RawEndpoint, RawLimits, RawListener};
 use super::rooms::{RoomRule, check_rules};
+use super::sections::{Access, Jwt, Login, Tls, Webhook};
+use super::trust::Amount;
 use super::units::{Choice, Size};
 use super::words::{Gather, LogFormat, LogLevel, RoomName, Slow, Sources, Storage, Sync};
 
@@ -26,6 +32,11 @@ pub(crate) struct Config {
     pub(crate) api_keys_file: KeysFile,
     /// All keys, each name once.
     pub(crate) keys: ApiKeys,
+    pub(crate) access: Access,
+    pub(crate) login: Login,
+    pub(crate) jwt: Jwt,
+    pub(crate) webhook: Webhook,
+    pub(crate) tls: Tls,
     pub(crate) limits: Limits,
     pub(crate) log_level: LogLevel,
     pub(crate) log_format: LogFormat,
@@ -48,16 +59,34 @@ pub(crate) struct Count {
     pub(crate) value: usize,
 }
 
+/// Memory whose size may have been found out from the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// As configured.
+    pub(crate) choice: Amount,
+    /// In bytes, as used.
+    pub(crate) value: usize,
+}
+
 /// What clients may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     pub(crate) max_connections: Count,
     /// 0: no limit.
     pub(crate) max_connections_per_ip: usize,
+    /// 0: no limit.
+    pub(crate) max_connections_per_user: usize,
     pub(crate) max_http_connections: Count,
+    pub(crate) trusted_proxies: Cidrs,
+    /// Whom the limits by address do not concern.
+    pub(crate) exempt: Cidrs,
+    pub(crate) handshakes_per_ip: Rate,
     pub(crate) max_rooms: usize,
+    pub(crate) max_total_rooms: usize,
+    pub(crate) memory: Memory,
     pub(crate) memory_history: Size,
     pub(crate) handshake_timeout: Duration,
+    pub(crate) partial_timeout: Duration,
     pub(crate) header_size: Size,
     pub(crate) header_count: usize,
     pub(crate) backlog: usize,
@@ -75,6 +104,12 @@ pub(crate) struct Listener {
     pub(crate) api: bool,
     /// Whether `/sse` and `/send` are served.
     pub(crate) sse: bool,
+    /// Whether TLS is spoken here.
+    pub(crate) tls: bool,
+    /// Whether everybody is only sent to the same place by `https`.
+    pub(crate) redirect: bool,
+    /// Whether connections of trusted proxies begin with a PROXY header.
+    pub(crate) proxy_protocol: bool,
     /// By path, in order of the paths.
     pub(crate) endpoints: Vec<Endpoint>,
 }
@@ -97,6 +132,11 @@ pub(crate) struct EndpointOptions {
     pub(crate) flush: Gather,
     pub(crate) outbox: Size,
     pub(crate) slow: Slow,
+    pub(crate) anonymous: bool,
+    pub(crate) rate: Rate,
+    pub(crate) bytes_rate: ByteRate,
+    pub(crate) user_rate: Rate,
+    pub(crate) budget: Amount,
     pub(crate) deflate: bool,
     pub(crate) deflate_threshold: Size,
     pub(crate) deflate_level: usize,
@@ -148,10 +188,7 @@ impl Config {
 
         let (api_keys, api_keys_file) = (set(raw.api_keys), set(raw.api_keys_file));
         let keys = api_keys.joined_with(api_keys_file.load()?)?;
-        let limits = raw.limits;
-        let http = Count::of(limits.max_http_connections, (machine.files / 8).clamp(4, 8192));
-        let files_left = machine.files.saturating_sub(http.value + SPARE_FILES);
-        Ok(Self {
+        let config = Self {
             workers: Count::of(raw.workers, machine.cores),
             front_threads: Count::of(raw.front_threads, machine.cores.min(8)),
             heartbeat: set(raw.heartbeat),
@@ -162,24 +199,56 @@ impl Config {
             api_keys,
             api_keys_file,
             keys,
-            limits: Limits {
-                max_connections: Count::of(limits.max_connections, files_left.max(1)),
-                max_connections_per_ip: set(limits.max_connections_per_ip),
-                max_http_connections: http,
-                max_rooms: set(limits.max_rooms),
-                memory_history: set(limits.memory_history),
-                handshake_timeout: set(limits.handshake_timeout),
-                header_size: set(limits.header_size),
-                header_count: set(limits.header_count),
-                backlog: set(limits.backlog),
-            },
+            access: Access::of(raw.access),
+            login: Login::of(raw.login),
+            jwt: Jwt::of(raw.jwt),
+            webhook: Webhook::of(raw.webhook),
+            tls: Tls::of(raw.tls),
+            limits: Limits::of(raw.limits, machine),
             log_level: set(raw.log_level),
             log_format: set(raw.log_format),
             kinds,
             rooms: check_rules(raw.rooms)?,
             listeners: checked,
             foreign: raw.foreign,
-        })
+        };
+        fit::check(&config)?;
+        Ok(config)
+    }
+}
+
+impl Limits {
+    fn of(raw: RawLimits, machine: Machine) -> Self {
+        let http = Count::of(raw.max_http_connections, (machine.files / 8).clamp(4, 8192));
+        let files_left = machine.files.saturating_sub(http.value + SPARE_FILES);
+        Self {
+            max_connections: Count::of(raw.max_connections, files_left.max(1)),
+            max_connections_per_ip: set(raw.max_connections_per_ip),
+            max_connections_per_user: set(raw.max_connections_per_user),
+            max_http_connections: http,
+            trusted_proxies: set(raw.trusted_proxies),
+            exempt: set(raw.exempt),
+            handshakes_per_ip: set(raw.handshakes_per_ip),
+            max_rooms: set(raw.max_rooms),
+            max_total_rooms: set(raw.max_total_rooms),
+            memory: Memory::of(set(raw.memory)),
+            memory_history: set(raw.memory_history),
+            handshake_timeout: set(raw.handshake_timeout),
+            partial_timeout: set(raw.partial_timeout),
+            header_size: set(raw.header_size),
+            header_count: set(raw.header_count),
+            backlog: set(raw.backlog),
+        }
+    }
+}
+
+impl Memory {
+    fn of(choice: Amount) -> Self {
+        let value = match choice {
+            Amount::Auto => machine::memory() / 2,
+            Amount::Fixed(size) => size.0,
+        };
+        Self { choice, value }
     }
 }
 
@@ -240,7 +309,15 @@ impl Listener {
             .collect();
         let (address, pages) = (raw.address, raw.pages.unwrap_or(true));
         let (api, sse) = (raw.api.unwrap_or(true), raw.sse.unwrap_or(true));
-        Ok(Self { address, pages, ops, api, sse, endpoints })
+        let (tls, redirect) = (raw.tls.unwrap_or(false), raw.redirect.unwrap_or(false));
+        if tls && redirect {
+            let place = &raw.place;
+            return Err(ConfigError::new(format!(
+                "{place}: a listener that speaks TLS cannot redirect to https; take tls or redirect away"
+            )));
+        }
+        let proxy_protocol = raw.proxy_protocol.unwrap_or(false);
+        Ok(Self { address, pages, ops, api, sse, tls, redirect, proxy_protocol, endpoints })
     }
 }
 
@@ -254,6 +331,11 @@ impl EndpointOptions {
             flush: set(raw.flush),
             outbox: set(raw.outbox),
             slow: set(raw.slow),
+            anonymous: set(raw.anonymous),
+            rate: set(raw.rate),
+            bytes_rate: set(raw.bytes_rate),
+            user_rate: set(raw.user_rate),
+            budget: set(raw.budget),
             deflate: set(raw.deflate),
             deflate_threshold: set(raw.deflate_threshold),
             deflate_level: set(raw.deflate_level),
@@ -281,6 +363,11 @@ impl EndpointOptions {
             flush: raw.flush.unwrap_or(of_kind.flush),
             outbox: raw.outbox.unwrap_or(of_kind.outbox),
             slow: raw.slow.unwrap_or(of_kind.slow),
+            anonymous: raw.anonymous.unwrap_or(of_kind.anonymous),
+            rate: raw.rate.unwrap_or(of_kind.rate),
+            bytes_rate: raw.bytes_rate.unwrap_or(of_kind.bytes_rate),
+            user_rate: raw.user_rate.unwrap_or(of_kind.user_rate),
+            budget: raw.budget.unwrap_or(of_kind.budget),
             deflate: raw.deflate.unwrap_or(of_kind.deflate),
             deflate_threshold: raw.deflate_threshold.unwrap_or(of_kind.deflate_threshold),
             deflate_level: raw.deflate_level.unwrap_or(of_kind.deflate_level),
@@ -298,6 +385,6 @@ impl EndpointOptions {
 }
 
 /// A value that the first layer has set.
-fn set<T>(value: Option<T>) -> T {
+pub(super) fn set<T>(value: Option<T>) -> T {
     value.expect("invariant: the layer of defaults sets every key of the table")
 }

@@ -205,7 +205,7 @@ impl File<'_> {
         1 + before.filter(|byte| **byte == b'\n').count()
     }
 
-    fn value(&self, value: &Spanned<DeValue<'_>>) -> Value {
+    pub(super) fn value(&self, value: &Spanned<DeValue<'_>>) -> Value {
         let other = || Value::Other(self.text.get(value.span()).unwrap_or_default().to_owned());
         match value.get_ref() {
             DeValue::String(text) => Value::text(text),

@@ -3,13 +3,18 @@
 //! The file, the `THRONG_…` variables, the flags, `throng config` and the manual all come from here.
 //! Listeners are not in it: they are a list, see [`super::raw::RawListener`].
 
+mod access;
 mod endpoints;
+mod limits;
+mod tls;
+mod tokens;
 
 use std::ops::RangeInclusive;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 pub(crate) use self::endpoints::ENDPOINT_KEYS;
-use super::checked::{Config, EndpointOptions};
+use super::checked::{Config, EndpointOptions, Machine};
 use super::raw::{Kind, RawConfig, RawEndpoint};
 use super::units::{self, Expected, Unit, Value};
 
@@ -66,7 +71,7 @@ impl Setting {
                 ENDPOINT_KEYS.iter().filter(move |key| key.defaults[kind as usize].is_some());
             keys.map(move |key| Self::OfKind(kind, key))
         });
-        KEYS.iter().map(Self::Server).chain(kinds)
+        server_keys().map(Self::Server).chain(kinds)
     }
 
     /// The setting of this dotted name.
@@ -103,6 +108,15 @@ impl Setting {
         }
     }
 
+    /// The default as [`Setting::get`] writes it.
+    pub(crate) fn written_default(&self) -> String {
+        // Reading and writing normalises it: `auto` becomes `"auto"`.
+        static DEFAULTS: LazyLock<Option<Config>> = LazyLock::new(|| {
+            Config::check(RawConfig::defaults(), Machine { cores: 1, files: 1024 }).ok()
+        });
+        DEFAULTS.as_ref().map_or_else(String::new, |config| self.get(config))
+    }
+
     /// What it means.
     pub(crate) fn doc(&self) -> &'static str {
         match self {
@@ -137,7 +151,8 @@ impl Setting {
 
     /// Whether its value must not be repeated in an error: somebody may have put a secret there.
     pub(crate) fn is_secret(&self) -> bool {
-        matches!(self, Self::Server(key) if key.name == "api.keys")
+        const SECRET: [&str; 4] = ["api.keys", "jwt.jwks_url", "webhook.url", "tls.acme_directory"];
+        matches!(self, Self::Server(key) if SECRET.contains(&key.name))
     }
 
     /// What `auto` came to on this machine, for settings that can be `auto`.
@@ -149,8 +164,14 @@ impl Setting {
     }
 }
 
-/// Every setting of the server.
-pub(crate) static KEYS: &[Key] = &[
+/// Every setting of the server, section by section.
+fn server_keys() -> impl Iterator<Item = &'static Key> {
+    let sections = [GENERAL_KEYS, access::ACCESS_KEYS, tokens::TOKEN_KEYS, tls::TLS_KEYS];
+    sections.into_iter().chain([limits::LIMIT_KEYS, LAST_KEYS]).flatten()
+}
+
+/// Those without a section.
+static GENERAL_KEYS: &[Key] = &[
     Key {
         name: "workers",
         default: "auto",
@@ -221,99 +242,10 @@ pub(crate) static KEYS: &[Key] = &[
         get: |config| config.resume_window.write(),
         resolved: None,
     },
-    Key {
-        name: "limits.max_connections",
-        default: "auto",
-        doc: "WebSockets open at once, and as many streams of events: a number, or auto for what the limit \
-              on open files allows. One more is refused with 429.",
-        danger: "Each connection needs a file descriptor (ulimit -n).",
-        set: |raw, v| into(&mut raw.limits.max_connections, units::choice(v, COUNTS)),
-        get: |config| config.limits.max_connections.choice.write(),
-        resolved: Some(|config| config.limits.max_connections.value),
-    },
-    Key {
-        name: "limits.max_connections_per_ip",
-        default: "0",
-        doc: "WebSockets, and HTTP connections and streams of events together, open at once from one IP \
-              address; 0 for no limit. One more is refused with 429.",
-        danger: "Behind a proxy, a company's or a mobile network's gateway, many people share one address.",
-        set: |raw, v| {
-            into(&mut raw.limits.max_connections_per_ip, units::number(v, COUNTS_OR_NONE))
-        },
-        get: |config| config.limits.max_connections_per_ip.write(),
-        resolved: None,
-    },
-    Key {
-        name: "limits.max_http_connections",
-        default: "auto",
-        doc: "TCP connections open at once that are neither WebSockets (yet) nor streams of events: a \
-              number, or auto for an eighth of the limit on open files, at most 8192. One more is refused \
-              with 429.",
-        danger: "Each one costs some 10 KiB while it lives; a flood of slow handshakes fills this first.",
-        set: |raw, v| into(&mut raw.limits.max_http_connections, units::choice(v, COUNTS)),
-        get: |config| config.limits.max_http_connections.choice.write(),
-        resolved: Some(|config| config.limits.max_http_connections.value),
-    },
-    Key {
-        name: "limits.max_rooms",
-        default: "128",
-        doc: "The most rooms that one connection may be in. One more is refused with too_many_rooms.",
-        danger: "Each costs some 200 bytes for each connection.",
-        set: |raw, v| into(&mut raw.limits.max_rooms, units::number(v, 1..=1000)),
-        get: |config| config.limits.max_rooms.write(),
-        resolved: None,
-    },
-    Key {
-        name: "limits.memory_history",
-        default: "64MiB",
-        doc: "Memory for the past of rooms that nobody is in and that are not on the disk. When it is used \
-              up, the past of the rooms that were left longest ago goes first.",
-        danger: "A room whose past has gone starts a new epoch: clients that come back to it are told \
-                 recovered = false.",
-        set: |raw, v| into(&mut raw.limits.memory_history, units::size(v, 0..=1 << 40)),
-        get: |config| config.limits.memory_history.write(),
-        resolved: None,
-    },
-    Key {
-        name: "limits.handshake_timeout",
-        default: "10s",
-        doc: "How long a TCP connection may take to send the head of a request, and as long again for \
-              its body, to take the next 16 KiB of a response, or to be idle between requests, before \
-              it is cut. A stream of events may be silent for ever.",
-        danger: "Long times help attackers that send a byte now and then (slowloris).",
-        set: |raw, v| into(&mut raw.limits.handshake_timeout, units::duration(v, HANDSHAKES)),
-        get: |config| config.limits.handshake_timeout.write(),
-        resolved: None,
-    },
-    Key {
-        name: "limits.header_size",
-        default: "16KiB",
-        doc: "The largest head of a request: its first line and all headers, in bytes. More is \
-              answered 431.",
-        danger: "Memory that every connection can make the server use. Cookies and tickets must fit in.",
-        set: |raw, v| into(&mut raw.limits.header_size, units::size(v, HEADERS)),
-        get: |config| config.limits.header_size.write(),
-        resolved: None,
-    },
-    Key {
-        name: "limits.header_count",
-        default: "100",
-        doc: "The most headers in a request. More are answered 431.",
-        danger: "Other values than 100 cost an allocation per request.",
-        set: |raw, v| into(&mut raw.limits.header_count, units::number(v, 16..=4096)),
-        get: |config| config.limits.header_count.write(),
-        resolved: None,
-    },
-    Key {
-        name: "limits.backlog",
-        default: "4096",
-        doc: "TCP connections the system may hold for us before they are accepted, per listener. The \
-              system may have a lower limit (net.core.somaxconn).",
-        danger: "When it is full, clients see slow connects: SYN packets are dropped.",
-        set: |raw, v| into(&mut raw.limits.backlog, units::number(v, 1..=65_535)),
-        get: |config| config.limits.backlog.write(),
-        resolved: None,
-    },
+];
+
+/// Of `[api]` and `[log]`.
+static LAST_KEYS: &[Key] = &[
     Key {
         name: "api.keys",
         default: "",
@@ -329,7 +261,7 @@ pub(crate) static KEYS: &[Key] = &[
         default: "",
         doc: "A file with more of them, one NAME:HASH on each line; # starts a comment. Empty: none. A \
               relative path starts where the process does.",
-        danger: "Whoever can write to it can give themselves a key. It is read once, at the start.",
+        danger: "Whoever can write to it can give themselves a key. It is read again on SIGHUP.",
         set: |raw, v| into(&mut raw.api_keys_file, Unit::read(v)),
         get: |config| config.api_keys_file.write(),
         resolved: None,
@@ -362,11 +294,7 @@ fn into<T>(slot: &mut Option<T>, read: Result<T, Expected>) -> Result<(), Expect
 
 const BEATS: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(3600);
 const GRACES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
-const HANDSHAKES: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(600);
 const WINDOWS: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(600);
-const COUNTS: RangeInclusive<usize> = 1..=100_000_000;
-const COUNTS_OR_NONE: RangeInclusive<usize> = 0..=100_000_000;
-const HEADERS: RangeInclusive<usize> = 1024..=1 << 20;
 
 #[cfg(test)]
 mod tests {

@@ -7,11 +7,18 @@ mod address;
 mod api_keys;
 mod checked;
 mod file;
+mod fit;
 mod keys;
+mod lists;
+mod machine;
 mod near;
 mod print;
+mod rate;
 mod raw;
 mod rooms;
+mod secret;
+mod sections;
+mod trust;
 mod units;
 mod words;
 
@@ -19,11 +26,19 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::address::Address;
-pub(crate) use self::api_keys::{ApiKey, ApiKeys, is_name as is_key_name};
+pub(crate) use self::api_keys::{ApiKey, ApiKeys, Keyring, Scopes, is_name as is_key_name};
 pub(crate) use self::checked::{Config, Endpoint, EndpointOptions, Limits, Listener, Machine};
+pub(crate) use self::lists::{Cidrs, Domains, GrantWords, Hosts};
+pub(crate) use self::machine::memory as machine_memory;
 pub(crate) use self::print::print;
+pub(crate) use self::rate::{ByteRate, Pace, Rate};
 pub(crate) use self::raw::{Kind, ListenFlag};
-pub(crate) use self::rooms::{Presence, RoomRule};
+pub(crate) use self::rooms::{Presence, RoomRule, RoomSlow};
+pub(crate) use self::secret::{FilePath, FilePaths, Secret};
+pub(crate) use self::sections::{Access, Jwt, Login, Tls, Webhook};
+pub(crate) use self::trust::{
+    Algorithm, Algorithms, Amount, ClientAuth, Line, ServiceUrl, TlsVersion,
+};
 pub(crate) use self::words::{Gather, LogFormat, LogLevel, Slow, Sources, Storage, Sync};
 
 use self::keys::{CONFIG_VARIABLE, Setting};
@@ -97,6 +112,14 @@ impl Config {
         }
         raw.apply_listen_flags(&flags.listen)?;
         Self::check(raw, machine)
+    }
+
+    /// The value of a key as `throng config` prints it, and whether it is the default.
+    pub(crate) fn shown(&self, path: &str) -> Option<(String, bool)> {
+        let setting = Setting::find(path)?;
+        let value = setting.get(self);
+        let is_default = value == setting.written_default();
+        Some((value, is_default))
     }
 }
 

@@ -22,7 +22,10 @@ pub(crate) fn print(config: &Config) -> String {
         if !setting.danger().is_empty() {
             comment(&mut out, &format!("Danger: {}", setting.danger()));
         }
-        let default = setting.default();
+        let default = match setting.default() {
+            "" => "none",
+            default => default,
+        };
         comment(&mut out, &format!("Default: {default}. Variable: {}.", setting.variable()));
         let _ = write!(out, "{name} = {}", setting.get(config));
         match setting.resolved(config) {
@@ -47,6 +50,9 @@ fn print_listener(out: &mut String, listener: &Listener, config: &Config) {
     let _ = writeln!(out, "ops = {}", listener.ops);
     let _ = writeln!(out, "api = {}", listener.api);
     let _ = writeln!(out, "sse = {}", listener.sse);
+    let _ = writeln!(out, "tls = {}", listener.tls);
+    let _ = writeln!(out, "redirect = \"{}\"", if listener.redirect { "https" } else { "off" });
+    let _ = writeln!(out, "proxy_protocol = {}", listener.proxy_protocol);
     let _ = writeln!(out, "[listener.endpoints]");
     for (path, _) in DEFAULT_ENDPOINTS {
         if !listener.endpoints.iter().any(|endpoint| endpoint.path == path) {
@@ -93,6 +99,13 @@ pub(crate) fn comment(out: &mut String, text: &str) {
 
 fn section_doc(section: &str) -> &'static str {
     match section {
+        "access" => {
+            "# Who may do what. Rooms of a [[room]] with membership = true have lists of their own.\n"
+        }
+        "login" => "# Names and passwords.\n",
+        "jwt" => "# Signed tokens that somebody else gives out (RFC 7519).\n",
+        "webhook" => "# A service of yours that knows who somebody is.\n",
+        "tls" => "# Certificates, for listeners with tls = true.\n",
         "api" => "# The HTTP API, /api/v1.\n",
         "limits" => "# What clients may take before they are refused.\n",
         "log" => "# The log, on stderr.\n",
@@ -121,7 +134,7 @@ const LISTENERS: &str = "
 #
 # address: localhost:3000 (or only 3000) is this machine, by IPv4 and IPv6; *:3000 is every interface;
 #   127.0.0.1:3000 and [::1]:3000 are exact; port 0 is any free port.
-#   Danger: whoever can reach the address can connect. There is no login yet.
+#   Danger: whoever can reach the address can do what access.anonymous allows.
 #   Default: localhost:3000.
 # pages: whether the pages (chat) are served. Default: true.
 # ops: whether /metrics, /healthz and /readyz are served. Default: true.
@@ -129,6 +142,12 @@ const LISTENERS: &str = "
 # api: whether the HTTP API (/api/v1) is served. Default: true.
 #   Danger: keys travel in the clear without TLS; better only where your own servers are.
 # sse: whether the rooms are served as events (/sse) and messages taken by HTTP (/send). Default: true.
+# tls: whether TLS is spoken here, with the certificates of [tls]. Default: false.
+#   Danger: without TLS, and without a proxy in front that speaks it, everybody on the way can read along.
+# redirect: \"https\" sends everybody to the same place on the listener that speaks TLS, and serves nothing
+#   else. Default: \"off\".
+# proxy_protocol: whether connections begin with a PROXY header (version 1 or 2) that tells whose they are;
+#   those that come from elsewhere than limits.trusted_proxies are cut. Default: false.
 # endpoints: what a WebSocket upgrade finds at a path: \"rooms\", \"relay\", \"echo\", or a table such as
 #   { kind = \"relay\", max_message = \"2MiB\" } with the keys of the sections above. Rooms and relays are also
 #   at PATH/{room}, but for those at /. The table adds to the default one and overrides it;

@@ -10,8 +10,12 @@ use super::ConfigError;
 use super::address::Address;
 use super::api_keys::{ApiKeys, KeysFile};
 use super::keys::{self, Setting};
+use super::lists::Cidrs;
 use super::near::suggestion;
+use super::rate::{ByteRate, Rate};
 use super::rooms::RawRoom;
+use super::sections::{RawAccess, RawJwt, RawLogin, RawTls, RawWebhook};
+use super::trust::Amount;
 use super::units::{Choice, Size, Unit, Value};
 use super::words::{Gather, LogFormat, LogLevel, RoomName, Slow, Sources, Storage, Sync};
 
@@ -27,6 +31,11 @@ pub(crate) struct RawConfig {
     pub(crate) resume_window: Option<Duration>,
     pub(crate) api_keys: Option<ApiKeys>,
     pub(crate) api_keys_file: Option<KeysFile>,
+    pub(crate) access: RawAccess,
+    pub(crate) login: RawLogin,
+    pub(crate) jwt: RawJwt,
+    pub(crate) webhook: RawWebhook,
+    pub(crate) tls: RawTls,
     pub(crate) limits: RawLimits,
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) log_format: Option<LogFormat>,
@@ -44,10 +53,17 @@ pub(crate) struct RawConfig {
 pub(crate) struct RawLimits {
     pub(crate) max_connections: Option<Choice>,
     pub(crate) max_connections_per_ip: Option<usize>,
+    pub(crate) max_connections_per_user: Option<usize>,
     pub(crate) max_http_connections: Option<Choice>,
+    pub(crate) trusted_proxies: Option<Cidrs>,
+    pub(crate) exempt: Option<Cidrs>,
+    pub(crate) handshakes_per_ip: Option<Rate>,
     pub(crate) max_rooms: Option<usize>,
+    pub(crate) max_total_rooms: Option<usize>,
+    pub(crate) memory: Option<Amount>,
     pub(crate) memory_history: Option<Size>,
     pub(crate) handshake_timeout: Option<Duration>,
+    pub(crate) partial_timeout: Option<Duration>,
     pub(crate) header_size: Option<Size>,
     pub(crate) header_count: Option<usize>,
     pub(crate) backlog: Option<usize>,
@@ -73,6 +89,11 @@ pub(crate) struct RawEndpoint {
     pub(crate) flush: Option<Gather>,
     pub(crate) outbox: Option<Size>,
     pub(crate) slow: Option<Slow>,
+    pub(crate) anonymous: Option<bool>,
+    pub(crate) rate: Option<Rate>,
+    pub(crate) bytes_rate: Option<ByteRate>,
+    pub(crate) user_rate: Option<Rate>,
+    pub(crate) budget: Option<Amount>,
     pub(crate) deflate: Option<bool>,
     pub(crate) deflate_threshold: Option<Size>,
     pub(crate) deflate_level: Option<usize>,
@@ -92,6 +113,10 @@ pub(crate) struct RawListener {
     pub(crate) ops: Option<bool>,
     pub(crate) api: Option<bool>,
     pub(crate) sse: Option<bool>,
+    pub(crate) tls: Option<bool>,
+    /// `redirect = "https"`.
+    pub(crate) redirect: Option<bool>,
+    pub(crate) proxy_protocol: Option<bool>,
     /// Changes to the default table, in the order written.
     pub(crate) mounts: Vec<RawMount>,
 }
@@ -258,11 +283,21 @@ impl RawListener {
 
     /// A listener with the default table.
     pub(crate) fn at(place: Place, address: Address) -> Self {
-        let (pages, ops, api, sse) = (None, None, None, None);
-        Self { place, address, pages, ops, api, sse, mounts: Vec::new() }
+        Self {
+            place,
+            address,
+            pages: None,
+            ops: None,
+            api: None,
+            sse: None,
+            tls: None,
+            redirect: None,
+            proxy_protocol: None,
+            mounts: Vec::new(),
+        }
     }
 
-    /// Reads `ADDRESS [PATH=KIND…] [pages=off] [ops=off] [api=off] [sse=off]`, as in `--listen` and `THRONG_LISTEN`.
+    /// Reads `ADDRESS [PATH=KIND…] [pages=off] [tls=on] …`, as in `--listen` and `THRONG_LISTEN`.
     fn parse(place: &Place, spec: &str) -> Result<Self, ConfigError> {
         let mut words = spec.split_whitespace();
         let address = Value::text(words.next().unwrap_or_default());
@@ -280,7 +315,7 @@ impl RawListener {
         Ok(listener)
     }
 
-    /// Sets `pages`, `ops`, `api` or `sse`.
+    /// Sets one of the words of a listener.
     pub(crate) fn set(
         &mut self,
         place: &Place,
@@ -292,10 +327,21 @@ impl RawListener {
             "ops" => &mut self.ops,
             "api" => &mut self.api,
             "sse" => &mut self.sse,
+            "tls" => &mut self.tls,
+            "proxy_protocol" => &mut self.proxy_protocol,
+            "redirect" => {
+                self.redirect = Some(match value.word() {
+                    Some("https") => true,
+                    Some("off") => false,
+                    _ => {
+                        let described = format!("{place}: redirect");
+                        return Err(wrong(&described, "\"https\" or \"off\"", value));
+                    }
+                });
+                return Ok(());
+            }
             _ => {
-                let known =
-                    ["address", "pages", "ops", "api", "sse", "endpoints"].map(str::to_owned);
-                let hint = suggestion(name, known.into_iter());
+                let hint = suggestion(name, LISTENER_KEYS.into_iter().map(str::to_owned));
                 let sentence = format!("{place}: a listener has no key {name:?}{hint}");
                 return Err(ConfigError::new(sentence));
             }
@@ -306,6 +352,9 @@ impl RawListener {
         Ok(())
     }
 }
+
+const LISTENER_KEYS: [&str; 9] =
+    ["address", "pages", "ops", "api", "sse", "tls", "redirect", "proxy_protocol", "endpoints"];
 
 impl RawMount {
     /// Reads `PATH=KIND[,KEY=VALUE…]`, as in `--endpoint`.

@@ -16,8 +16,10 @@ use toml::de::DeTable;
 use super::ConfigError;
 use super::file::File;
 use super::near::suggestion;
+use super::rate::Rate;
 use super::raw::{Place, wrong};
-use super::units::{self, Expected, Size, Unit, Value};
+use super::trust::Line;
+use super::units::{self, Expected, Size, Unit, Value, quoted};
 
 pub(crate) use self::print::print;
 pub(crate) use self::schema::TypeRule;
@@ -37,6 +39,13 @@ pub(crate) struct RoomRule {
     /// 0: no limit.
     pub(crate) max_members: usize,
     pub(crate) allow: bool,
+    /// Whether only those on the room's list of members, and of tickets that name it, have rights.
+    pub(crate) membership: bool,
+    /// Of all members together.
+    pub(crate) rate: Rate,
+    pub(crate) slow: RoomSlow,
+    /// The field of the payload by which `latest` tells messages apart; empty: by sender and type.
+    pub(crate) slow_key: String,
     pub(crate) other_types: bool,
     /// By `type`.
     pub(crate) types: BTreeMap<String, TypeRule>,
@@ -53,6 +62,19 @@ pub(crate) enum Presence {
     Off,
 }
 
+/// What happens to a member whose outbox is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RoomSlow {
+    /// What its endpoint says.
+    Endpoint,
+    /// Its connection is closed.
+    Disconnect,
+    /// It misses messages.
+    Drop,
+    /// It misses those that newer ones replace.
+    Latest,
+}
+
 /// One `[[room]]` as written; `None` where it says nothing.
 #[derive(Clone, Debug)]
 pub(crate) struct RawRoom {
@@ -67,6 +89,10 @@ pub(crate) struct RawRoom {
     grace: Option<Duration>,
     max_members: Option<usize>,
     allow: Option<bool>,
+    membership: Option<bool>,
+    rate: Option<Rate>,
+    slow: Option<RoomSlow>,
+    slow_key: Option<Line>,
     other_types: Option<bool>,
     types: BTreeMap<String, TypeRule>,
 }
@@ -108,6 +134,10 @@ impl RawRoom {
             grace: None,
             max_members: None,
             allow: None,
+            membership: None,
+            rate: None,
+            slow: None,
+            slow_key: None,
             other_types: None,
             types: BTreeMap::new(),
         })
@@ -172,6 +202,13 @@ impl RawRoom {
                  {pattern}; add a type, or use allow = false"
             )));
         }
+        let slow = self.slow.unwrap_or(RoomSlow::Endpoint);
+        if slow != RoomSlow::Latest && self.slow_key.as_ref().is_some_and(|key| !key.0.is_empty()) {
+            let place = &self.place;
+            return Err(ConfigError::new(format!(
+                "{place}: slow_key has an effect only with slow = \"latest\""
+            )));
+        }
         Ok(RoomRule {
             pattern: self.pattern,
             history: self.history.unwrap_or(if volatile { 0 } else { DEFAULT_HISTORY }),
@@ -183,6 +220,10 @@ impl RawRoom {
             grace: self.grace.unwrap_or(Duration::from_secs(10)),
             max_members: self.max_members.unwrap_or(0),
             allow: self.allow.unwrap_or(true),
+            membership: self.membership.unwrap_or(false),
+            rate: self.rate.unwrap_or(Rate::Off),
+            slow,
+            slow_key: self.slow_key.unwrap_or_default().0,
             other_types: self.other_types.unwrap_or(true),
             types: self.types,
         })
@@ -215,6 +256,42 @@ pub(super) static ROOM_KEYS: &[RoomKey] = &[
         danger: "",
         set: |raw, v| into(&mut raw.allow, Unit::read(v)),
         get: |rule| rule.allow.write(),
+    },
+    RoomKey {
+        name: "membership",
+        default: "false",
+        doc: "Whether only those on the room's list of members (set through the HTTP API), and those \
+              whose ticket names it, may do anything there. access.anonymous and access.users do not count.",
+        danger: "",
+        set: |raw, v| into(&mut raw.membership, Unit::read(v)),
+        get: |rule| rule.membership.write(),
+    },
+    RoomKey {
+        name: "rate",
+        default: "off",
+        doc: "How many messages all members of a room may send together, such as 100/s. More are answered \
+              rate_limited.",
+        danger: "A single member can use all of it up.",
+        set: |raw, v| into(&mut raw.rate, Unit::read(v)),
+        get: |rule| rule.rate.write(),
+    },
+    RoomKey {
+        name: "slow",
+        default: "",
+        doc: "What happens to a member whose outbox is full: disconnect, drop (it misses messages), latest \
+              (it misses only what newer messages replace); empty: what its endpoint says.",
+        danger: "With drop and latest, clients see holes.",
+        set: |raw, v| into(&mut raw.slow, Unit::read(v)),
+        get: |rule| rule.slow.write(),
+    },
+    RoomKey {
+        name: "slow_key",
+        default: "",
+        doc: "With slow = \"latest\": the field of the payload whose value says which earlier message is \
+              replaced; empty: sender and type do.",
+        danger: "",
+        set: |raw, v| into(&mut raw.slow_key, Unit::read(v)),
+        get: |rule| quoted(&rule.slow_key),
     },
     RoomKey {
         name: "history",
@@ -311,6 +388,27 @@ impl Unit for Presence {
             Self::Count => "\"count\"".into(),
             Self::Off => "\"off\"".into(),
         }
+    }
+}
+
+impl Unit for RoomSlow {
+    fn read(value: &Value) -> Result<Self, Expected> {
+        match value.word().map(str::to_ascii_lowercase).as_deref() {
+            Some("") => Ok(Self::Endpoint),
+            Some("disconnect") => Ok(Self::Disconnect),
+            Some("drop") => Ok(Self::Drop),
+            Some("latest") => Ok(Self::Latest),
+            _ => Err("\"disconnect\", \"drop\" or \"latest\"".into()),
+        }
+    }
+
+    fn write(&self) -> String {
+        quoted(match self {
+            Self::Endpoint => "",
+            Self::Disconnect => "disconnect",
+            Self::Drop => "drop",
+            Self::Latest => "latest",
+        })
     }
 }
 

@@ -36,6 +36,29 @@ fn other_value(path: &str) -> &'static str {
     match path.rsplit('.').next().unwrap_or(path) {
         "heartbeat" | "shutdown_grace" | "handshake_timeout" | "resume_window" => "3s",
         "sync" => "normal",
+        "recheck" | "ticket_ttl" | "session_ttl" | "leeway" | "timeout" | "hsts" => "4s",
+        "partial_timeout" => "3s",
+        "anonymous" if path.starts_with("access") => "a b:*=join,send:x",
+        "users" => "a b:*=join,send:x",
+        "enabled" | "login" => "true",
+        "anonymous" => "false",
+        "attempts" | "rate" | "user_rate" | "handshakes_per_ip" => "7/s burst 9",
+        "bytes_rate" => "64KiB/s burst 2MiB",
+        "budget" | "memory" => "32MiB",
+        "algorithms" => "HS256,ES256",
+        "secret_file" | "key_file" | "jwks_file" | "client_ca" | "acme_ca" | "cert" | "key" => {
+            SECRET
+        }
+        "jwks_url" | "url" | "acme_directory" => "https://a.example/b",
+        "issuer" | "audience" | "acme_contact" => "x",
+        "user_claim" | "info_claim" | "rooms_claim" => "y",
+        "allow" => "10.0.0.0/8,auth.internal",
+        "retries" => "4",
+        "client_auth" => "optional",
+        "min_version" => "1.3",
+        "acme_domains" => "a.example,b.example",
+        "acme_cache" => "/var/cache/acme",
+        "trusted_proxies" | "exempt" => "192.0.2.7,2001:db8::/32",
         "keys" => "ci:0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
         "keys_file" => "/dev/null",
         "data" => "/var/lib/throng",
@@ -58,6 +81,29 @@ fn other_value(path: &str) -> &'static str {
     }
 }
 
+/// What a setting needs beside it.
+fn companions(path: &str) -> String {
+    let file = format!("{SECRET:?}");
+    match path {
+        "jwt.algorithms" => format!("[jwt]\nsecret_file = {file}\nkey_file = {file}\n"),
+        "jwt.secret_file" | "jwt.key_file" | "jwt.jwks_url" | "jwt.jwks_file" => {
+            "[jwt]\nalgorithms = []\n".to_owned()
+        }
+        "webhook.url" => format!("[webhook]\nsecret_file = {file}\n"),
+        "webhook.login" => format!(
+            "[login]\nenabled = true\n[webhook]\nurl = \"http://a\"\nsecret_file = {file}\n"
+        ),
+        "tls.cert" => format!("[tls]\nkey = {file}\n"),
+        "tls.key" => format!("[tls]\ncert = {file}\n"),
+        "tls.client_auth" => format!("[tls]\nclient_ca = {file}\n"),
+        "tls.acme_domains" => "[tls]\nacme_cache = \"/var/cache/acme\"\n".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// A file with more than 32 bytes.
+const SECRET: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+
 fn endpoint<'a>(listener: &'a Listener, path: &str) -> Option<&'a Endpoint> {
     listener.endpoints.iter().find(|endpoint| endpoint.path == path)
 }
@@ -71,8 +117,7 @@ fn what_throng_config_prints_loads_to_the_same() {
         workers = 3
         heartbeat = "1.5s"
         data = "C:\\a \"b\""
-        [limits]
-        max_connections = 5_000
+        limits.max_connections = 5_000
         [relay]
         origins = ["https://a.example", "http://b.example:81"]
         flush = "5ms"
@@ -84,6 +129,10 @@ fn what_throng_config_prints_loads_to_the_same() {
         match = "chat:*"
         history = 20
         history_bytes = "64KiB"
+        membership = true
+        rate = "100/s burst 300"
+        slow = "latest"
+        slow_key = "user \"x\""
         history_ttl = "1.5h"
         grace = "3s"
         max_members = 7
@@ -93,7 +142,9 @@ fn what_throng_config_prints_loads_to_the_same() {
         [room.types.chat.schema]
         required = ["text"]
         properties = { text = { type = "string", maxLength = 4_000 }, "$x" = { maximum = 1.5 } }
-        [room.types.dot.schema]
+        [room.types.dot]
+        cost = 5
+        schema = {}
         [[room]]
         match = "*"
         volatile = true
@@ -106,16 +157,27 @@ fn what_throng_config_prints_loads_to_the_same() {
         [[listener]]
         address = "*:0"
         ops = false
+        redirect = "https"
         [listener.endpoints]
         "/echo" = { max_message = "1MiB" }
         "/metrics" = "echo"
+        [[listener]]
+        address = "*:443"
+        tls = true
+        proxy_protocol = true
     "#;
+    let text = &format!(
+        "limits.trusted_proxies = [\"::1\"]\n{text}\n[tls]\ncert = [{SECRET:?}]\nkey = [{SECRET:?}]\n"
+    );
     let config = ok(text, &[], &[]);
     assert_eq!(ok(&print(&config), &[], &[]), config, "{}", print(&config));
     assert_eq!(config.rooms.len(), 3);
     let chat = &config.rooms[1];
     assert_eq!((chat.history, chat.max_members, chat.types.len()), (20, 7, 3));
-    assert!(chat.durable && !chat.other_types);
+    assert!(chat.durable && !chat.other_types && chat.membership);
+    assert_eq!((chat.slow, chat.slow_key.as_str()), (RoomSlow::Latest, "user \"x\""));
+    assert_eq!((chat.types["dot"].cost, chat.types["chat"].cost), (5, 1));
+    assert!(config.listeners[1].redirect && config.listeners[2].tls);
     let volatile = &config.rooms[2];
     assert_eq!((volatile.history, volatile.durable, volatile.volatile), (0, false, true));
     assert!(!config.listeners[0].api && config.listeners[0].sse && config.listeners[1].api);
@@ -133,15 +195,49 @@ fn every_key_can_be_set_in_the_file_by_variable_and_by_flag() {
         let path = setting.path();
         let value = other_value(&path);
         let (section, name) = setting.section_and_name();
-        let section = if section.is_empty() { String::new() } else { format!("[{section}]\n") };
+        let line = format!("{name} = {value:?}\n");
+        let beside = companions(&path);
+        let file = match beside.split_once(&format!("[{section}]\n")) {
+            _ if section.is_empty() => line,
+            Some((before, behind)) => format!("{before}[{section}]\n{line}{behind}"),
+            None => format!("[{section}]\n{line}"),
+        };
+        if path.starts_with("jwt") && !beside.is_empty() && path != "jwt.algorithms" {
+            // Keys need algorithms, and algorithms keys of their kind.
+            continue;
+        }
+        let plain = match (path.as_str(), beside.as_str()) {
+            // The two are as many as each other.
+            ("tls.cert" | "tls.key" | "jwt.algorithms", _) => ok("", &[], &[]),
+            _ => ok(&beside, &[], &[]),
+        };
 
-        let by_file = ok(&format!("{section}{name} = {value:?}\n"), &[], &[]);
-        let by_variable = ok("", &[(setting.variable().as_str(), value)], &[]);
-        let by_flag = ok("", &[], &[path.as_str(), value]);
-        assert_ne!(by_file, ok("", &[], &[]), "{path} changes something");
+        let by_file = ok(&file, &[], &[]);
+        let by_variable = ok(&beside, &[(setting.variable().as_str(), value)], &[]);
+        let by_flag = ok(&beside, &[], &[path.as_str(), value]);
+        assert_ne!(by_file, plain, "{path} changes something");
         assert_eq!(by_file, by_variable, "{path}");
         assert_eq!(by_file, by_flag, "{path}");
         assert_eq!(ok(&print(&by_file), &[], &[]), by_file, "{path}");
+    }
+}
+
+#[test]
+fn the_keys_of_tokens_can_be_set_in_the_file_by_variable_and_by_flag() {
+    let file = |name: &str, value: &str, algorithm: &str| {
+        format!("[jwt]\nalgorithms = [{algorithm:?}]\n{name} = {value:?}\n")
+    };
+    for (name, algorithm, value) in [
+        ("secret_file", "HS256", SECRET),
+        ("key_file", "ES256", SECRET),
+        ("jwks_file", "EdDSA", SECRET),
+        ("jwks_url", "RS256", "https://a.example/keys"),
+    ] {
+        let by_file = ok(&file(name, value, algorithm), &[], &[]);
+        let algorithms = [("THRONG_JWT_ALGORITHMS", algorithm)];
+        let by_flag = ok("", &algorithms, &[&format!("jwt.{name}"), value]);
+        assert_eq!(by_file, by_flag, "{name}");
+        assert_eq!(ok(&print(&by_file), &[], &[]), by_file, "{name}");
     }
 }
 
@@ -156,6 +252,13 @@ fn defaults_are_as_documented() {
     assert_eq!((config.limits.max_rooms, config.limits.memory_history), (128, Size(64 << 20)));
     assert_eq!((config.sync, config.resume_window), (Sync::Full, Duration::from_secs(120)));
     assert!(config.keys.is_empty() && config.rooms.is_empty());
+    let words: Vec<&str> = config.access.anonymous.iter().collect();
+    assert_eq!(words, ["lobby", "demo:*", "live:lobby", "live:demo:*", "@u_*=send"]);
+    assert!(config.access.users.is_empty() && !config.login.enabled);
+    assert!(config.jwt.algorithms.is_empty() && config.webhook.url.is_empty());
+    let limits = &config.limits;
+    assert_eq!((limits.max_connections_per_ip, limits.max_connections_per_user), (1000, 100));
+    assert!(limits.memory.value > 1 << 20 && limits.trusted_proxies.is_empty());
     let [rooms, relay, echo] = &config.kinds;
     assert_eq!(
         [rooms.max_message, relay.max_message, echo.max_message],
@@ -344,6 +447,150 @@ fn a_wrong_file_gets_one_sentence_with_the_line() {
         assert!(sentence.contains(": not valid TOML: "), "{sentence}");
         assert!(!sentence.contains('\n'), "{sentence}");
     }
+}
+
+#[test]
+fn what_does_not_fit_together_gets_one_sentence() {
+    let file = format!("{SECRET:?}");
+    for (text, sentence) in [
+        (
+            format!("[jwt]\nsecret_file = {file}\n"),
+            "jwt has keys, but no algorithms: set jwt.algorithms to those your tokens are signed with, \
+             such as [\"ES256\"]",
+        ),
+        (
+            format!("[jwt]\nalgorithms = [\"HS256\"]\nkey_file = {file}\n"),
+            "jwt.algorithms has HS256, which needs jwt.secret_file",
+        ),
+        (
+            format!("[jwt]\nalgorithms = [\"ES256\"]\nsecret_file = {file}\n"),
+            "jwt.algorithms has RS256, ES256 or EdDSA, which need jwt.key_file, jwt.jwks_url or \
+             jwt.jwks_file",
+        ),
+        (
+            "[jwt]\nalgorithms = [\"none\"]\n".into(),
+            "throng.toml, line 2: jwt.algorithms must be a list of HS256, RS256, ES256, EdDSA, not \
+             [\"none\"]",
+        ),
+        ("[jwt]\nuser_claim = \"\"\n".into(), "jwt.user_claim must name a claim, such as \"sub\""),
+        (
+            "[jwt]\nalgorithms = [\"EdDSA\"]\nkey_file = \"no/such.pem\"\n".into(),
+            "jwt.key_file: cannot read no/such.pem: no such file or directory",
+        ),
+        (
+            "[jwt]\nalgorithms = [\"HS256\"]\nsecret_file = \"/dev/null\"\n".into(),
+            "jwt.secret_file: the secret in /dev/null must have at least 32 bytes, not 0; draw one with \
+             `openssl rand -hex 32`",
+        ),
+        (
+            "[webhook]\nurl = \"https://a.example\"\n".into(),
+            "webhook.url needs webhook.secret_file, by which the questions are signed",
+        ),
+        ("[webhook]\nlogin = true\n".into(), "webhook.login needs webhook.url"),
+        (
+            format!("[webhook]\nurl = \"https://a\"\nsecret_file = {file}\nlogin = true\n"),
+            "webhook.login needs login.enabled = true, or nobody can log in",
+        ),
+        (
+            "[webhook]\nurl = \"https://me:pass@a.example\"\n".into(),
+            "throng.toml, line 2: webhook.url must be a URL such as https://auth.example.org/check, \
+             without name and password in it",
+        ),
+        (
+            format!("[tls]\ncert = [{file}]\n"),
+            "tls.cert and tls.key must be as many: there are 1 and 0",
+        ),
+        (
+            "[tls]\ncert = \"no.pem\"\nkey = \"no.pem\"\n".into(),
+            "tls.cert: cannot read no.pem: no such file or directory",
+        ),
+        (
+            "[[listener]]\naddress = 443\ntls = true\n".into(),
+            "the listener localhost:443 has tls = true, which needs tls.cert and tls.key, or \
+             tls.acme_domains",
+        ),
+        (
+            "[[listener]]\naddress = 80\nredirect = \"https\"\n".into(),
+            "a listener redirects to https, but none has tls = true",
+        ),
+        (
+            "[[listener]]\naddress = 80\nredirect = \"https\"\ntls = true\n".into(),
+            "throng.toml, line 2: a listener that speaks TLS cannot redirect to https; take tls or \
+             redirect away",
+        ),
+        (
+            "[[listener]]\naddress = 80\nredirect = true\n".into(),
+            "throng.toml, line 3: redirect must be \"https\" or \"off\", not true",
+        ),
+        ("[tls]\nclient_auth = \"required\"\n".into(), "tls.client_auth needs tls.client_ca"),
+        (
+            "[tls]\nacme_domains = [\"a.example\"]\n".into(),
+            "tls.acme_domains needs a directory to keep the certificates in: set tls.acme_cache or data",
+        ),
+        (
+            "[[listener]]\naddress = 80\nproxy_protocol = true\n".into(),
+            "the listener localhost:80 has proxy_protocol = true, which needs limits.trusted_proxies: \
+             from where PROXY headers are believed",
+        ),
+        (
+            "[access]\nanonymous = [\"a=see\"]\n".into(),
+            "throng.toml, line 2: access.anonymous must be a list of at most 64 grants such as \
+             [\"lobby\", \"chat:*\", \"news:*=join,send:chat,presence,history\"], not [\"a=see\"]",
+        ),
+        (
+            "[rooms]\nrate = \"fast\"\n".into(),
+            "throng.toml, line 2: rooms.rate must be a rate such as \"200/s\", \"200/s burst 1000\" \
+             or \"10/m\", or \"off\", not \"fast\"",
+        ),
+        (
+            "[limits]\nmemory = \"1KiB\"\n".into(),
+            "throng.toml, line 2: limits.memory must be \"auto\" or a size from \"16MiB\" to \
+             \"1048576GiB\", not \"1KiB\"",
+        ),
+        (
+            "[[room]]\nmatch = \"a\"\nslow_key = \"x\"\n".into(),
+            "throng.toml, line 2: slow_key has an effect only with slow = \"latest\"",
+        ),
+        (
+            "[[room]]\nmatch = \"a\"\n[room.types.chat]\ncost = 0\n".into(),
+            "throng.toml, line 4: cost of chat must be a number from 1 to 1000000, not 0",
+        ),
+    ] {
+        assert_eq!(file_error(&text), sentence, "{text}");
+    }
+}
+
+#[test]
+fn listeners_can_be_told_in_words() {
+    let config = ok(
+        "[limits]\ntrusted_proxies = \"10.0.0.1\"\n",
+        &[],
+        &[
+            "--listen",
+            "8443 tls=on proxy_protocol=on",
+            "--listen",
+            "8080 redirect=https",
+            "tls.cert",
+            SECRET,
+            "tls.key",
+            SECRET,
+        ],
+    );
+    let [first, second] = &config.listeners[..] else { panic!("{:?}", config.listeners) };
+    assert!(first.tls && first.proxy_protocol && !first.redirect);
+    assert!(!second.tls && !second.proxy_protocol && second.redirect);
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("secret");
+    std::fs::write(&path, "the-most-secret-secret-of-them-all").unwrap();
+    let path = path.to_str().unwrap();
+    let config = ok("", &[], &["jwt.algorithms", "HS256", "jwt.secret_file", path]);
+    assert!(print(&config).contains(path));
+    assert!(!print(&config).contains("the-most-secret"));
+    assert!(!format!("{config:?}").contains("the-most-secret"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Answers in JSON, and the one shape of every refusal.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -19,10 +20,12 @@ pub(super) struct Problem {
     pub(super) code: &'static str,
     pub(super) message: Cow<'static, str>,
     temporary: bool,
+    /// After how long the same may succeed, where that is known.
+    wait: Option<Duration>,
     /// The `ref` of the refused message, when it could be read.
     reference: Option<u64>,
     /// What may be done here instead, for `method_not_allowed`.
-    allow: &'static [Method],
+    allow: Cow<'static, [Method]>,
 }
 
 impl Problem {
@@ -37,10 +40,10 @@ impl Problem {
     }
 
     /// Something is at this path, but for other methods.
-    pub(super) fn method_not_allowed(allow: &'static [Method]) -> Self {
+    pub(super) fn method_not_allowed(allow: impl Into<Cow<'static, [Method]>>) -> Self {
         let text = "This method is not for this path; the header Allow says which are.";
         let status = StatusCode::METHOD_NOT_ALLOWED;
-        Self { allow, ..Self::of_http(status, "method_not_allowed", text) }
+        Self { allow: allow.into(), ..Self::of_http(status, "method_not_allowed", text) }
     }
 
     /// The body did not come in time.
@@ -48,6 +51,11 @@ impl Problem {
         let text = "The body of the request did not come in time.";
         let problem = Self::of_http(StatusCode::REQUEST_TIMEOUT, "request_timeout", text);
         Self { temporary: true, ..problem }
+    }
+
+    /// The same for a request that may succeed after this time.
+    pub(super) fn after(self, wait: Duration) -> Self {
+        Self { wait: Some(wait), ..self }
     }
 
     /// The same about the message with this `ref`.
@@ -72,7 +80,8 @@ impl Problem {
 
     fn of_http(status: StatusCode, code: &'static str, message: &'static str) -> Self {
         let message = Cow::Borrowed(message);
-        Self { status, code, message, temporary: false, reference: None, allow: &[] }
+        let allow = Cow::Borrowed(&[][..]);
+        Self { status, code, message, temporary: false, wait: None, reference: None, allow }
     }
 
     fn row(&self) -> Row<'_> {
@@ -83,7 +92,10 @@ impl Problem {
         let mut response = json(self.status, body);
         let headers = response.headers_mut();
         if self.temporary {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            // In whole seconds, and never too early.
+            let wait = self.wait.unwrap_or_default();
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -106,8 +118,9 @@ impl From<Fault> for Problem {
             code: fault.code.name(),
             message: fault.message,
             temporary: fault.code.is_temporary(),
+            wait: fault.retry_after.map(Duration::from_millis),
             reference: fault.reference,
-            allow: &[],
+            allow: Cow::Borrowed(&[]),
         }
     }
 }

@@ -1,31 +1,42 @@
-//! `/api/v1`: what servers do by HTTP: publish, read, look who is there, disconnect.
+//! `/api/v1`: what servers do by HTTP. [`routes`] says what there is; here requests are let in, read and
+//! handed to the operation: [`publish`], [`look`], [`sessions`], [`moderate`].
 
-use std::borrow::Cow;
+mod look;
+mod moderate;
+mod publish;
+mod sessions;
 
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use futures_util::stream::{FuturesOrdered, StreamExt as _};
+use http::StatusCode;
 use http::request::Parts;
-use http::{HeaderMap, StatusCode};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use throng::{Author, Code, Fault, Page, Sent, Target};
-use throng_wire::CloseCode;
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Serialize, Serializer};
+use throng::{Code, Fault, Target};
 
 use super::answer::{Problem, json, written};
-use super::message::{Letter, Sender, is_name, read_batch};
+use super::message::is_name;
 use super::query::Query;
-use super::routes::{self, Operation};
+use super::routes::{self, Found, Operation};
 use super::{Http, body, keys, openapi};
+use crate::config::ApiKeys;
 
 /// Answers a request below `/api`, and counts the answer.
 pub(super) async fn answer(http: &Http, request: Request) -> Response {
     let (parts, body) = request.into_parts();
+    let keys: Arc<ApiKeys> = http.keys.current();
     let result = match routes::find(&parts.method, parts.uri.path()) {
-        Ok((Operation::Document, _)) => Ok(written(StatusCode::OK, openapi::DOCUMENT)),
-        Ok((operation, name)) => match keys::authorise(&http.keys, &parts.headers) {
-            Ok(key) => Call { http, parts: &parts, key, name }.run(operation, body).await,
+        Ok(found) if found.operation == Operation::Document => {
+            Ok(written(StatusCode::OK, openapi::DOCUMENT))
+        }
+        Ok(found) => match keys::authorise(&keys, &parts.headers, found.operation.scope()) {
+            Ok(key) => Call { http, parts: &parts, key: &key.name, found }.run(body).await,
             Err(problem) => Err(problem),
         },
         Err(problem) => Err(problem),
@@ -41,212 +52,118 @@ struct Call<'a> {
     parts: &'a Parts,
     /// The name of the key.
     key: &'a str,
-    /// What stands at the `{…}` of the path.
-    name: String,
+    /// What is asked for.
+    found: Found,
 }
 
 impl Call<'_> {
-    async fn run(&self, operation: Operation, body: axum::body::Body) -> Result<Response, Problem> {
-        let limit = match operation {
-            Operation::PublishBatch => LARGEST_BATCH,
-            Operation::PublishToRoom | Operation::PublishToUser => self.http.max_message,
-            _ => LARGEST_OTHER,
-        };
-        let headers = &self.parts.headers;
-        match operation {
-            Operation::PublishToRoom => {
-                let target = Target::Room(room(&self.name)?);
-                let text = body::read(headers, body, limit, self.http.patience).await?;
-                self.publish(target, &text).await
+    async fn run(&self, body: Body) -> Result<Response, Problem> {
+        use Operation::*;
+        let (name, second) = (self.found.name(), self.found.second());
+        match self.found.operation {
+            PublishToRoom => {
+                let target = Target::Room(room(name)?);
+                self.publish(target, &self.read(body, self.http.max_message).await?).await
             }
-            Operation::PublishToUser => {
-                let target = Target::User(user(&self.name)?);
-                let text = body::read(headers, body, limit, self.http.patience).await?;
-                self.publish(target, &text).await
+            PublishToUser => {
+                let target = Target::User(user(name)?);
+                self.publish(target, &self.read(body, self.http.max_message).await?).await
             }
-            Operation::PublishBatch => {
-                let text = body::read(headers, body, limit, self.http.patience).await?;
-                self.publish_batch(&text).await
+            PublishBatch => {
+                self.publish_batch(&self.read(body, publish::LARGEST_BATCH).await?).await
             }
-            Operation::DisconnectUser => {
-                let user = user(&self.name)?;
-                let text = body::read(headers, body, limit, self.http.patience).await?;
-                self.disconnect(user, &text)
+            ListRooms => self.list_rooms(),
+            ShowRoom => self.show_room(),
+            ShowHistory => self.show_history().await,
+            ShowPresence => self.show_presence().await,
+            ShowCounts => Ok(self.show_counts()),
+            IssueTicket => {
+                self.issue_ticket(&self.read(body, sessions::LARGEST_TICKET).await?).await
             }
-            Operation::ListRooms => self.list_rooms(),
-            Operation::ShowRoom => match self.http.server.room(room(&self.name)?) {
-                Some(info) => Ok(json(StatusCode::OK, &Room::from(info))),
-                None => Err(Problem::new(Code::UnknownRoom, "Nobody is in a room of this name.")),
-            },
-            Operation::ShowHistory => {
-                let page = self.page()?;
-                let text = self.http.server.history(room(&self.name)?, &page).await?;
-                Ok(written(StatusCode::OK, text))
-            }
-            Operation::ShowPresence => {
-                let text = self.http.server.presence(room(&self.name)?).await?;
-                Ok(written(StatusCode::OK, text))
-            }
-            Operation::ShowCounts => {
-                let counts = self.http.server.counts();
-                let (connections, users, rooms) = (counts.connections, counts.users, counts.rooms);
-                Ok(json(StatusCode::OK, &Counts { connections, users, rooms }))
-            }
-            Operation::Document => Ok(written(StatusCode::OK, openapi::DOCUMENT)),
+            ListSessions => self.list_sessions(None),
+            ListSessionsOfUser => self.list_sessions(Some(name)),
+            RevokeSession => self.revoke_session().await,
+            RevokeUser => self.revoke_user().await,
+            RevokeToken => self.revoke_token(&self.read(body, LARGEST_OTHER).await?).await,
+            DisconnectUser => self.disconnect(&self.read(body, LARGEST_OTHER).await?),
+            ListMembers => self.list_members(),
+            SetMember => self.set_member(&self.read(body, LARGEST_OTHER).await?).await,
+            RemoveMember => self.remove_member().await,
+            Kick => self.kick(&self.read(body, LARGEST_OTHER).await?),
+            ListBans => self.list_bans(None),
+            ListBansOfRoom => self.list_bans(Some(name)),
+            Ban => self.ban(None, &self.read(body, LARGEST_OTHER).await?).await,
+            BanFromRoom => self.ban(Some(name), &self.read(body, LARGEST_OTHER).await?).await,
+            LiftBan => self.lift_ban(None, name).await,
+            LiftBanOfRoom => self.lift_ban(Some(name), second).await,
+            Document => Ok(written(StatusCode::OK, openapi::DOCUMENT)),
         }
     }
 
-    /// One message to the room or user of the path.
-    async fn publish(&self, target: Target<'_>, text: &Bytes) -> Result<Response, Problem> {
-        let letter = Letter::read(text_of(text)?, Sender::Key)?;
-        let agrees = match (&target, &letter.room, &letter.to) {
-            (_, None, None) => true,
-            (Target::Room(name), Some(room), None) => room == name,
-            (Target::User(name), None, Some(to)) => to == name,
-            _ => false,
-        };
-        if !agrees {
-            let text = "The message names another `room` or `to` than the path.";
-            return Err(Problem::new(Code::BadMessage, text));
-        }
-        let session = self.session(None)?;
-        let sent = self.send(target, &letter, session.as_deref()).await?;
-        Ok(json(StatusCode::OK, &Published::from(sent)))
+    async fn read(&self, body: Body, limit: usize) -> Result<Bytes, Problem> {
+        body::read(&self.parts.headers, body, limit, self.http.patience).await
     }
 
-    /// Many messages, in their order, each with a result of its own.
-    async fn publish_batch(&self, text: &Bytes) -> Result<Response, Problem> {
-        let messages = read_batch(text_of(text)?, MOST_MESSAGES)?;
-        // Whether the key may be one, before anything is published.
-        self.session(None)?;
-        // A disk stores many at once, so many are on their way at once. They take their places in the
-        // order in which their tasks are polled, which is the order of the list, and of those who wait for
-        // a room to be opened. tokio's own fairness would poll some of them later than others.
-        let results = tokio::task::unconstrained(async {
-            let mut messages = messages.into_iter().enumerate();
-            let mut on_their_way = FuturesOrdered::new();
-            let mut results = Vec::new();
-            loop {
-                let free = AT_ONCE - on_their_way.len();
-                for (index, message) in messages.by_ref().take(free) {
-                    on_their_way.push_back(self.publish_one(index, message));
-                }
-                let Some(result) = on_their_way.next().await else { return results };
-                results.push(match result.map(Published::from) {
-                    Ok(published) => serde_json::value::to_raw_value(&published),
-                    Err(problem) => serde_json::value::to_raw_value(&problem.item()),
-                });
-            }
-        });
-        let results: Result<Vec<_>, _> = results.await.into_iter().collect();
-        let results = results.map_err(|_| Fault::new(Code::Internal))?;
-        Ok(json(StatusCode::OK, &Results { results }))
-    }
-
-    async fn publish_one(&self, index: usize, message: &RawValue) -> Result<Sent, Problem> {
-        let text = message.get();
-        if text.len() > self.http.max_message {
-            let limit = self.http.max_message;
-            let text = format!("A message may have at most {limit} bytes.");
-            return Err(Problem::new(Code::TooLarge, text));
-        }
-        let letter = Letter::read(text, Sender::Key)?;
-        let target = match (&letter.room, &letter.to) {
-            (Some(name), None) => Target::Room(room(name)?),
-            (None, Some(name)) => Target::User(user(name)?),
-            _ => {
-                let text = "A message in a batch names a `room` or a user (`to`), not both.";
-                return Err(Problem::new(Code::BadMessage, text));
-            }
-        };
-        let session = self.session(Some(index))?;
-        self.send(target, &letter, session.as_deref()).await
-    }
-
-    async fn send(
-        &self,
-        target: Target<'_>,
-        letter: &Letter<'_>,
-        session: Option<&str>,
-    ) -> Result<Sent, Problem> {
-        let user_id = match &letter.from {
-            Some(id) => user(id)?,
-            None => "server",
-        };
-        let reference = u64::from(session.is_some());
-        let author = Author { user_id, session: session.unwrap_or_default(), reference };
-        Ok(self.http.server.publish(target, author, letter.text.as_bytes()).await?)
-    }
-
-    /// The scope in which the request is published once, when it has an `Idempotency-Key`.
-    fn session(&self, index: Option<usize>) -> Result<Option<String>, Problem> {
-        let Some(key) = idempotency_key(&self.parts.headers)? else { return Ok(None) };
-        let place = index.map_or_else(String::new, |index| format!(":{index}"));
-        let session = format!("key:{}:{key}{place}", self.key);
-        Ok(Some(match session.len() {
-            0..=LONGEST_SESSION => session,
-            _ => {
-                let hash = keys::hex(&keys::sha256(key.as_bytes()));
-                format!("key:{}:sha256:{hash}{place}", self.key)
-            }
-        }))
-    }
-
-    fn disconnect(&self, user: &str, text: &Bytes) -> Result<Response, Problem> {
-        let wanted: Disconnect<'_> = match text.is_empty() {
-            true => Disconnect::default(),
-            false => serde_json::from_slice(text).map_err(|error| match error.is_data() {
-                true => Problem::new(
-                    Code::BadMessage,
-                    "The body must be an object with `code`, a number, and `reason`, a string, or neither.",
-                ),
-                false => Fault::new(Code::BadJson).into(),
-            })?,
-        };
-        let code = wanted.code.unwrap_or(FORBIDDEN);
-        let Some(code) = CloseCode::new(code).filter(|code| may_close_with(code.get())) else {
-            let text = "`code` must be 1000, 1001, 1008, 1011, 1012, 1013 or from 3000 to 4999.";
-            return Err(Problem::new(Code::BadMessage, text));
-        };
-        let reason = wanted.reason.unwrap_or_default();
-        if reason.len() > LONGEST_REASON {
-            let text = "`reason` may have at most 123 bytes.";
-            return Err(Problem::new(Code::BadMessage, text));
-        }
-        let closed = self.http.server.disconnect(user, code, &reason);
-        Ok(json(StatusCode::OK, &Closed { closed }))
-    }
-
-    fn list_rooms(&self) -> Result<Response, Problem> {
+    /// Which part of a list is wanted: `after` and `limit` of the query.
+    fn which(&self) -> Result<(Option<String>, usize), Problem> {
         let query = Query::of(&self.parts.uri);
-        let limit = query.number("limit", 1..=MOST_ROOMS)?.unwrap_or(USUAL_ROOMS);
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let after = query.text("after");
-        // One more than wanted tells whether there are more.
-        let mut rooms = self.http.server.rooms(after.as_deref(), limit + 1);
-        let more = rooms.len() > limit;
-        rooms.truncate(limit);
-        let rooms: Vec<Room> = rooms.into_iter().map(Room::from).collect();
-        let next = rooms.last().filter(|_| more).map(|room| room.room.as_str());
-        Ok(json(StatusCode::OK, &Rooms { rooms: &rooms, next }))
+        let limit = query.number("limit", 1..=MOST_LISTED)?.unwrap_or(USUALLY_LISTED);
+        Ok((query.text("after"), usize::try_from(limit).unwrap_or(usize::MAX)))
+    }
+}
+
+/// A page of a list: `{field: […], next?}`.
+struct Listed<T> {
+    field: &'static str,
+    items: Vec<T>,
+    next: Option<String>,
+}
+
+impl<T: Serialize> Listed<T> {
+    /// From at most one more than `limit`, in the order of their names.
+    fn new(
+        field: &'static str,
+        mut items: Vec<T>,
+        limit: usize,
+        name: impl Fn(&T) -> &str,
+    ) -> Self {
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(|item| name(item).to_owned());
+        Self { field, items, next }
     }
 
-    fn page(&self) -> Result<Page, Problem> {
-        let query = Query::of(&self.parts.uri);
-        let page = Page {
-            before: query.number("before", 0..=MAX_INTEGER)?,
-            after: query.number("after", 0..=MAX_INTEGER)?,
-            epoch: query.text("epoch"),
-            limit: u32::try_from(query.number("limit", 1..=MOST_PAGE)?.unwrap_or(USUAL_PAGE))
-                .unwrap_or(u32::MAX),
-        };
-        match (page.before, page.after) {
-            (Some(_), Some(_)) => {
-                let text = "A page is `before` or `after` a number, not both.";
-                Err(Problem::new(Code::BadMessage, text))
-            }
-            _ => Ok(page),
+    fn response(&self) -> Response {
+        json(StatusCode::OK, self)
+    }
+}
+
+impl<T: Serialize> Serialize for Listed<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry(self.field, &self.items)?;
+        if let Some(next) = &self.next {
+            map.serialize_entry("next", next)?;
         }
+        map.end()
+    }
+}
+
+/// Reads a body that must be `expected`: an object of known fields.
+fn object<'b, T: Deserialize<'b>>(text: &'b Bytes, expected: &str) -> Result<T, Problem> {
+    // serde would take a list for an object, too.
+    let is_object = text.trim_ascii_start().first() == Some(&b'{');
+    let wrong = |expected: &dyn Display| {
+        Problem::new(Code::BadMessage, format!("The body must be {expected}."))
+    };
+    match serde_json::from_slice(text) {
+        Ok(read) if is_object => Ok(read),
+        Err(error) if !error.is_data() => Err(Fault::new(Code::BadJson).into()),
+        // The first wrong field ends the reading, but the rest may not be JSON at all.
+        _ => match serde_json::from_slice::<serde::de::IgnoredAny>(text) {
+            Ok(_) => Err(wrong(&expected)),
+            Err(_) => Err(Fault::new(Code::BadJson).into()),
+        },
     }
 }
 
@@ -269,102 +186,16 @@ fn user(id: &str) -> Result<&str, Problem> {
     }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let mut values = headers.get_all("idempotency-key").iter();
-    let key = match (values.next(), values.next()) {
-        (None, _) => return Ok(None),
-        (Some(key), None) => key.to_str().ok().filter(|key| !key.is_empty()),
-        _ => None,
-    };
-    let text = "Idempotency-Key must be one header of visible ASCII characters.";
-    key.map(Some).ok_or_else(|| Problem::new(Code::BadMessage, text))
+/// Milliseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Those that mean something when a server closes a connection of its own accord.
-fn may_close_with(code: u16) -> bool {
-    matches!(code, 1000 | 1001 | 1008 | 1011..=1013 | 3000..=4999)
-}
-
-/// Many messages in one request, in bytes and in number.
-const LARGEST_BATCH: usize = 1 << 20;
-const MOST_MESSAGES: usize = 1000;
-/// How many of a batch may wait for the disk at the same time.
-const AT_ONCE: usize = 256;
-/// Any other body, in bytes.
+/// A body that has no limit of its own, in bytes.
 const LARGEST_OTHER: usize = 4096;
 const LONGEST_ROOM: usize = 128;
-const LONGEST_SESSION: usize = 200;
+/// What fits into a close frame.
 const LONGEST_REASON: usize = 123;
-const MOST_ROOMS: u64 = 1000;
-const USUAL_ROOMS: u64 = 100;
-const MOST_PAGE: u64 = 200;
-const USUAL_PAGE: u64 = 50;
-/// The largest integer that every JSON reader keeps exact.
-const MAX_INTEGER: u64 = (1 << 53) - 1;
-/// The close code of a user who is sent away, unless the request says another.
-const FORBIDDEN: u16 = 4403;
-
-#[derive(Serialize)]
-struct Published {
-    room: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seq: Option<u64>,
-    timestamp: u64,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    duplicate: bool,
-}
-
-impl From<Sent> for Published {
-    fn from(sent: Sent) -> Self {
-        let Sent { room, seq, timestamp, duplicate, .. } = sent;
-        Self { room, seq, timestamp, duplicate }
-    }
-}
-
-#[derive(Serialize)]
-struct Results {
-    results: Vec<Box<RawValue>>,
-}
-
-#[derive(Serialize)]
-struct Rooms<'a> {
-    rooms: &'a [Room],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Room {
-    room: String,
-    user_count: usize,
-    connections: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seq: Option<u64>,
-}
-
-impl From<throng::RoomInfo> for Room {
-    fn from(info: throng::RoomInfo) -> Self {
-        let throng::RoomInfo { room, user_count, connections, seq, .. } = info;
-        Self { room, user_count, connections, seq }
-    }
-}
-
-#[derive(Serialize)]
-struct Counts {
-    connections: usize,
-    users: usize,
-    rooms: usize,
-}
-
-#[derive(Default, Deserialize)]
-struct Disconnect<'a> {
-    code: Option<u16>,
-    #[serde(borrow)]
-    reason: Option<Cow<'a, str>>,
-}
-
-#[derive(Serialize)]
-struct Closed {
-    closed: usize,
-}
+const MOST_LISTED: u64 = 1000;
+const USUALLY_LISTED: u64 = 100;

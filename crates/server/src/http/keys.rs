@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use throng::Code;
 
 use super::answer::Problem;
-use crate::config::{ApiKey, ApiKeys};
+use crate::config::{ApiKey, ApiKeys, Scopes};
 
 /// A new key, shown once. What the configuration keeps is only its hash.
 pub(crate) struct NewKey {
@@ -19,13 +19,13 @@ pub(crate) struct NewKey {
 
 impl NewKey {
     /// Draws 160 random bits. Without a name, the key is called by the start of its hash.
-    pub(crate) fn draw(name: Option<String>) -> Result<Self, Error> {
+    pub(crate) fn draw(name: Option<String>, scopes: Scopes) -> Result<Self, Error> {
         let mut bits = [0; 20];
         getrandom::fill(&mut bits)?;
         let secret = format!("tk_{}", base32(&bits));
         let hash = sha256(secret.as_bytes());
         let name = name.unwrap_or_else(|| format!("key-{}", &hex(&hash)[..8]));
-        Ok(Self { secret, listed: ApiKey { name, hash } })
+        Ok(Self { secret, listed: ApiKey { name, hash, scopes } })
     }
 }
 
@@ -36,8 +36,12 @@ impl fmt::Display for NewKey {
     }
 }
 
-/// The name of the key that a request shows, or why it may not pass.
-pub(super) fn authorise<'k>(keys: &'k ApiKeys, headers: &HeaderMap) -> Result<&'k str, Problem> {
+/// The key that a request shows, or why it may not pass. `needed`: what it must be good for.
+pub(super) fn authorise<'k>(
+    keys: &'k ApiKeys,
+    headers: &HeaderMap,
+    needed: Scopes,
+) -> Result<&'k ApiKey, Problem> {
     let refuse = |text| Err(Problem::new(Code::Unauthorized, text));
     if keys.is_empty() {
         return refuse(
@@ -49,8 +53,12 @@ pub(super) fn authorise<'k>(keys: &'k ApiKeys, headers: &HeaderMap) -> Result<&'
         return refuse("The request needs a header `Authorization: Bearer <API key>`.");
     };
     // The hash takes as long for every text of one length, and the comparison for every hash.
-    match keys.name_of(&sha256(key.as_bytes())) {
-        Some(name) => Ok(name),
+    match keys.find(&sha256(key.as_bytes())) {
+        Some(key) if key.scopes.has(needed) => Ok(key),
+        Some(_) => {
+            let text = format!("This key may not do this: it lacks `{}`.", needed.words());
+            Err(Problem::new(Code::Forbidden, text))
+        }
         None => refuse("This is not a key of this server."),
     }
 }
@@ -105,7 +113,9 @@ mod tests {
 
     #[test]
     fn a_new_key_opens_the_door_and_no_other_does() {
-        let [one, two] = [None, Some("ci".to_owned())].map(|name| NewKey::draw(name).unwrap());
+        let draw = |name: Option<&str>, scopes| NewKey::draw(name.map(str::to_owned), scopes);
+        let one = draw(None, Scopes::ALL).unwrap();
+        let two = draw(Some("ci"), Scopes::parse("read+rooms").unwrap()).unwrap();
         assert_ne!(one.secret, two.secret);
         assert_eq!((one.secret.len(), &one.secret[..3]), (35, "tk_"));
         let shown = two.to_string();
@@ -120,7 +130,10 @@ mod tests {
         let machine = crate::config::Machine { cores: 1, files: 100 };
         let keys = crate::config::Config::load(&flags, &[], machine).unwrap().keys;
 
-        let shows = |values: &[&str]| authorise(&keys, &headers(values)).map(str::to_owned);
+        let may = |values: &[&str], scopes| {
+            authorise(&keys, &headers(values), scopes).map(|key| key.name.clone())
+        };
+        let shows = |values: &[&str]| may(values, Scopes::READ);
         let bearer = format!("Bearer {secret}");
         assert_eq!(shows(&[&bearer]), Ok("ci".to_owned()));
         assert_eq!(shows(&[&format!("bearer  {secret} ")]), Ok("ci".to_owned()));
@@ -140,7 +153,11 @@ mod tests {
             assert_eq!((problem.status.as_u16(), problem.code), (401, "unauthorized"), "{wrong:?}");
             assert!(!problem.message.contains(secret), "{problem:?}");
         }
-        let none = authorise(&ApiKeys::default(), &headers(&[&bearer])).unwrap_err();
+        assert_eq!(may(&[&bearer], Scopes::ROOMS), Ok("ci".to_owned()));
+        let lacks = may(&[&bearer], Scopes::PUBLISH).unwrap_err();
+        assert_eq!((lacks.status.as_u16(), lacks.code), (403, "forbidden"));
+        assert!(lacks.message.contains("`publish`"), "{lacks:?}");
+        let none = authorise(&ApiKeys::default(), &headers(&[&bearer]), Scopes::READ).unwrap_err();
         assert!(none.message.contains("`throng key new`"), "{none:?}");
     }
 }

@@ -1,8 +1,9 @@
 //! What is served over plain HTTP beside the pages: the API for servers (`/api/v1`), and rooms for clients
-//! without WebSockets (`GET /sse`, `POST /send`).
+//! without WebSockets (`GET /sse`, `POST /send`), and logging in (`/login`).
 //!
 //! - [`routes`] is the table of the API, [`api`] its operations, [`openapi`] its description.
 //! - [`sse`] is the stream of events of a few rooms, [`send`] the way back, [`cors`] who may use them.
+//! - [`login`] gives tickets for passwords, [`throttle`] not too often.
 //! - [`answer`] is the shape of all answers and refusals, [`body`], [`message`] and [`query`] read requests.
 //! - [`keys`] makes API keys and knows them again, [`tally`] counts answers.
 
@@ -11,6 +12,7 @@ mod api;
 mod body;
 mod cors;
 mod keys;
+mod login;
 mod message;
 mod openapi;
 mod query;
@@ -18,6 +20,7 @@ mod routes;
 mod send;
 mod sse;
 mod tally;
+mod throttle;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +31,9 @@ use axum::routing::any;
 use throng::{Origins, Server};
 
 pub(crate) use self::keys::NewKey;
+pub(crate) use self::login::{Login, Source};
 pub(crate) use self::tally::Tally;
-use crate::config::{ApiKeys, Listener};
+use crate::config::{Endpoint, Keyring, Kind, Listener};
 use crate::listen::Front;
 
 /// What the handlers share.
@@ -37,11 +41,15 @@ pub(crate) struct Http {
     pub(crate) server: Server,
     pub(crate) front: Arc<Front>,
     /// Who may use the API.
-    pub(crate) keys: ApiKeys,
+    pub(crate) keys: Keyring,
     /// From which pages browsers may read events and send messages.
     pub(crate) origins: Origins,
+    /// Whether visitors without credentials may read events.
+    pub(crate) anonymous: bool,
     /// The largest message, in bytes.
     pub(crate) max_message: usize,
+    /// Who may log in with a password, if anybody.
+    pub(crate) login: Option<Login>,
     /// How long the body of a request may take.
     pub(crate) patience: Duration,
     /// Answers of the API so far.
@@ -57,10 +65,18 @@ pub(crate) fn add_to(mut router: Router, http: &Arc<Http>, listener: &Listener) 
             router = router.route(path, any(answer));
         }
     }
+    let is_rooms = |endpoint: &&Endpoint| endpoint.kind == Kind::Rooms;
+    let rooms = listener.endpoints.iter().find(is_rooms);
+    if listener.sse || rooms.is_some() {
+        let anonymous = rooms.map_or(http.anonymous, |rooms| rooms.options.anonymous);
+        let http = Arc::clone(http);
+        let answer = async move |r: Request| login::answer(&http, anonymous, r).await;
+        router = router.route("/login", any(answer));
+    }
     if listener.sse {
         let (events, way_back) = (Arc::clone(http), Arc::clone(http));
         router = router
-            .route("/sse", any(async move |request: Request| sse::answer(&events, request)))
+            .route("/sse", any(async move |request: Request| sse::answer(&events, request).await))
             .route("/send", any(async move |r: Request| send::answer(&way_back, r).await));
     }
     router

@@ -4,7 +4,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::{Method, StatusCode};
 use serde::Serialize;
-use throng::{Author, Code, Target};
+use throng::{Code, Target};
 
 use super::answer::{Problem, json};
 use super::message::{Letter, Sender, is_name};
@@ -34,7 +34,11 @@ async fn publish(http: &Http, request: Request) -> Result<Response, Problem> {
         Some(token) => Some(token.to_owned()),
         None => Query::of(&parts.uri).text("resume"),
     };
-    let session = token.and_then(|token| http.server.session(&token)).ok_or_else(|| {
+    let session = match token {
+        Some(token) => http.server.session(&token).await?,
+        None => None,
+    };
+    let session = session.ok_or_else(|| {
         let text =
             "The request needs the `resume` token of a session: Authorization: Bearer <token>.";
         Problem::new(Code::Unauthorized, text)
@@ -53,12 +57,8 @@ async fn publish(http: &Http, request: Request) -> Result<Response, Problem> {
         (None, Some(_)) => return Err(bad("No user can have this id.")),
         _ => return Err(bad("A message goes to a `room` or `to` a user, one of them.")),
     };
-    let author = Author {
-        user_id: &session.user_id,
-        session: &session.session_id,
-        reference: letter.reference.unwrap_or(0),
-    };
-    let sent = http.server.publish(target, author, text.as_bytes()).await;
+    let reference = letter.reference.unwrap_or(0);
+    let sent = http.server.publish_as(&session, target, reference, text.as_bytes()).await;
     let sent = sent.map_err(|fault| about_it(fault.into()))?;
     Ok(json(
         StatusCode::OK,

@@ -1,35 +1,40 @@
 //! `GET /sse?room=a&room=b`: the messages of rooms as server-sent events.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::Stream as _;
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN, USER_AGENT,
+    X_CONTENT_TYPE_OPTIONS,
 };
+use http::request::Parts;
 use http::{HeaderMap, Method};
 use hyper::body::Frame;
-use throng::{Code, Events, Subscription};
+use throng::{Code, Events, Subscription, Visit};
 
 use super::answer::Problem;
 use super::message::is_name;
 use super::query::Query;
-use super::{Http, cors};
+use super::{Http, cors, keys};
 use crate::listen::Door;
 
 /// Answers a request for `/sse`.
-pub(super) fn answer(http: &Http, request: Request) -> Response {
+pub(super) async fn answer(http: &Http, request: Request) -> Response {
     const METHODS: &[Method] = &[Method::GET, Method::OPTIONS];
-    let headers = request.headers();
-    if request.method() == Method::OPTIONS {
+    // The body is not read, and must not be held on to while something is waited for.
+    let (request, _) = request.into_parts();
+    let headers = &request.headers;
+    if request.method == Method::OPTIONS {
         return cors::preflight(&http.origins, headers, "GET, OPTIONS");
     }
-    let result = match request.method() == Method::GET {
-        true => open(http, &request),
+    let result = match request.method == Method::GET {
+        true => open(http, &request).await,
         false => Err(Problem::method_not_allowed(METHODS)),
     };
     let mut response = result.unwrap_or_else(|problem| {
@@ -42,17 +47,17 @@ pub(super) fn answer(http: &Http, request: Request) -> Response {
     response
 }
 
-fn open(http: &Http, request: &Request) -> Result<Response, Problem> {
+async fn open(http: &Http, request: &Parts) -> Result<Response, Problem> {
     if http.server.is_draining() {
         return Err(Problem::new(Code::Unavailable, "The server is shutting down; try again."));
     }
-    cors::check(&http.origins, request.headers())?;
-    let subscription = subscription(request)?;
+    cors::check(&http.origins, &request.headers)?;
+    let subscription = subscription(http, request)?;
     // From here on it does not count as one of the few connections that HTTP may have.
-    if !request.extensions().get::<Door>().is_some_and(Door::become_stream) {
+    if !request.extensions.get::<Door>().is_some_and(Door::become_stream) {
         return Err(Problem::new(Code::RateLimited, "The server has all the streams it may have."));
     }
-    let events = http.server.subscribe(subscription)?;
+    let events = http.server.subscribe(subscription).await?;
     let closing = http.front.closing();
     let stream = Streamed { events: Some(Box::pin(events)), closing: Box::pin(closing) };
     let mut response = Response::new(Body::new(stream));
@@ -71,8 +76,8 @@ fn open(http: &Http, request: &Request) -> Result<Response, Problem> {
     Ok(response)
 }
 
-fn subscription(request: &Request) -> Result<Subscription, Problem> {
-    let query = Query::of(request.uri());
+fn subscription(http: &Http, request: &Parts) -> Result<Subscription, Problem> {
+    let query = Query::of(&request.uri);
     let rooms: Vec<String> = query.all("room").map(str::to_owned).collect();
     if rooms.is_empty() || rooms.len() > MOST_ROOMS {
         let text = "A stream is of 1 to 32 rooms: /sse?room=a&room=b.";
@@ -91,9 +96,23 @@ fn subscription(request: &Request) -> Result<Subscription, Problem> {
         rooms,
         name: query.text("name"),
         resume: query.text("resume"),
-        last_event_id: last_event_id(request.headers()).or_else(|| query.text("lastEventId")),
+        ticket: query.text("ticket"),
+        token: query.text("token").or_else(|| keys::bearer(&request.headers).map(str::to_owned)),
+        anonymous: http.anonymous,
+        visit: Visit {
+            ip: request.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip()),
+            origin: header(request, ORIGIN),
+            path: request.uri.path().to_owned(),
+            room: None,
+            user_agent: header(request, USER_AGENT),
+        },
+        last_event_id: last_event_id(&request.headers).or_else(|| query.text("lastEventId")),
         rewind: u32::try_from(rewind).unwrap_or(u32::MAX),
     })
+}
+
+fn header(request: &Parts, name: HeaderName) -> Option<String> {
+    Some(request.headers.get(name)?.to_str().ok()?.to_owned())
 }
 
 /// What the browser sends when it comes back. It wins over the query, which stays as it was at first.

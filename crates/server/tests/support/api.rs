@@ -14,10 +14,16 @@ pub(crate) const KEY_B: &str = "tk_bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 pub(crate) const LINE_B: &str =
     "b:feea5d5239c1034005af29bb2555db1871eb3b18d6257f2dd25478936df982fb";
 
-/// A server that knows both keys, with more in its file.
+/// A server that knows both keys and where everybody may do everything, with more in its file.
 pub(crate) fn server(file: &str) -> Server {
     let file = format!("{file}\n[api]\nkeys = [\"{LINE}\", \"{LINE_B}\"]\n");
-    Server::start_with(&["--listen", "127.0.0.1:0"], &file)
+    Server::start_with(&["--listen", "127.0.0.1:0", "--set", "access.anonymous=*"], &file)
+}
+
+/// The same where nobody may do anything who is not let in.
+pub(crate) fn closed_server(file: &str) -> Server {
+    let file = format!("{file}\n[api]\nkeys = [\"{LINE}\", \"{LINE_B}\"]\n");
+    Server::start_with(&["--listen", "127.0.0.1:0", "--set", "access.anonymous="], &file)
 }
 
 impl Server {
@@ -55,6 +61,20 @@ impl Server {
         let mut headers = vec![("authorization", &*bearer), ("content-type", "application/json")];
         headers.extend(once.map(|key| ("idempotency-key", key)));
         self.send("POST", &format!("/api/v1{path}"), &headers, body.as_bytes())
+    }
+
+    /// Any request to `/api/v1…` with the key.
+    pub(crate) fn call(&self, method: &str, path: &str, body: &str) -> Answer {
+        let bearer = format!("Bearer {KEY}");
+        let headers = [("authorization", &*bearer), ("content-type", "application/json")];
+        self.send(method, &format!("/api/v1{path}"), &headers, body.as_bytes())
+    }
+
+    /// A ticket.
+    pub(crate) fn ticket(&self, wanted: Value) -> String {
+        let issued = self.post("/tickets", &wanted.to_string());
+        assert_eq!(issued.status, 200, "{issued:?}");
+        issued.json()["ticket"].as_str().unwrap().to_owned()
     }
 
     /// `GET /api/v1…` with the key.

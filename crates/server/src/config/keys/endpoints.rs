@@ -1,6 +1,9 @@
 //! The table of the settings that endpoints have.
 
+use std::ops::RangeInclusive;
+
 use super::super::units::{self, Unit};
+use super::limits::amount;
 use super::{EndpointKey, into};
 
 /// Every setting of an endpoint.
@@ -58,6 +61,50 @@ pub(crate) static ENDPOINT_KEYS: &[EndpointKey] = &[
         danger: "With drop, clients see holes.",
         set: |raw, v| into(&mut raw.slow, Unit::read(v)),
         get: |options| options.slow.write(),
+    },
+    EndpointKey {
+        name: "anonymous",
+        defaults: [Some("true"); 3],
+        doc: "Whether people without a ticket or a token may connect; else they are answered 401. What \
+              they may do in rooms is said by access.anonymous.",
+        danger: "Relay and echo know no rights: whoever may connect may do everything there.",
+        set: |raw, v| into(&mut raw.anonymous, Unit::read(v)),
+        get: |options| options.anonymous.write(),
+    },
+    EndpointKey {
+        name: "rate",
+        defaults: [Some("200/s burst 1000"), Some("off"), Some("off")],
+        doc: "How many messages one connection may send; pings and empty frames count, too. More are \
+              answered rate_limited, and one that goes on is closed with 4429.",
+        danger: "off lets one client keep everybody in its rooms busy.",
+        set: |raw, v| into(&mut raw.rate, Unit::read(v)),
+        get: |options| options.rate.write(),
+    },
+    EndpointKey {
+        name: "bytes_rate",
+        defaults: [Some("1MiB/s burst 8MiB"), Some("off"), Some("off")],
+        doc: "How many bytes one connection may send.",
+        danger: "A burst smaller than max_message makes the largest messages impossible.",
+        set: |raw, v| into(&mut raw.bytes_rate, Unit::read(v)),
+        get: |options| options.bytes_rate.write(),
+    },
+    EndpointKey {
+        name: "user_rate",
+        defaults: [Some("400/s burst 2000"), Some("off"), Some("off")],
+        doc: "How many messages all connections of one user who is signed in may send together.",
+        danger: "",
+        set: |raw, v| into(&mut raw.user_rate, Unit::read(v)),
+        get: |options| options.user_rate.write(),
+    },
+    EndpointKey {
+        name: "budget",
+        defaults: [Some("auto"); 3],
+        doc: "The most memory that one connection may make the server keep, in bytes, for incomplete and \
+              compressed messages, its outbox and everything else of it: a size, or auto for what \
+              max_message and outbox need. One that needs more is closed with 1008.",
+        danger: "Memory times the number of hostile clients.",
+        set: |raw, v| into(&mut raw.budget, amount(v, BUDGETS)),
+        get: |options| options.budget.write(),
     },
     EndpointKey {
         name: "deflate",
@@ -126,3 +173,5 @@ pub(crate) static ENDPOINT_KEYS: &[EndpointKey] = &[
         get: |options| options.deflate_client_max_window_bits.write(),
     },
 ];
+
+const BUDGETS: RangeInclusive<usize> = 4096..=1 << 40;

@@ -15,7 +15,8 @@ pub(crate) fn print(out: &mut String, rules: &[RoomRule]) {
         if !key.danger.is_empty() {
             let _ = write!(text, " Danger: {}", key.danger);
         }
-        let _ = write!(text, " Default: {}.", key.default);
+        let default = if key.default.is_empty() { "none" } else { key.default };
+        let _ = write!(text, " Default: {default}.");
         comment(out, &text);
     }
     out.push_str(TYPES);
@@ -25,7 +26,7 @@ pub(crate) fn print(out: &mut String, rules: &[RoomRule]) {
             let _ = writeln!(out, "{} = {}", key.name, (key.get)(rule));
         }
         for (name, rule) in &rule.types {
-            let _ = write!(out, "[room.types.{}]\n{}", bare(name), rule.line());
+            let _ = write!(out, "[room.types.{}]\n{}", bare(name), rule.lines());
         }
     }
 }
@@ -39,7 +40,7 @@ const HEAD: &str = "
 ";
 
 const TYPES: &str = "\
-# [room.types.NAME]: a type that may be published; with schema = { … } or schema_file = \"chat.json\" only
+# [room.types.NAME]: a type that may be published; with cost = 5, one counts as five in rates. With schema = { … } or schema_file = \"chat.json\" only
 #   with a payload that matches this JSON Schema (draft 2020-12), else it is answered invalid_payload.
 #   A relative path starts at the configuration file.
 #

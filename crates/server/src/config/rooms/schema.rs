@@ -11,12 +11,15 @@ use toml::de::{DeTable, DeValue};
 use super::super::ConfigError;
 use super::super::file::File;
 use super::super::near::suggestion;
-use super::super::units::quoted;
+use super::super::raw::wrong;
+use super::super::units::{self, quoted};
 
 /// What holds for one type of message.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TypeRule {
     schema: Option<Written>,
+    /// How many messages one of this type counts for, in rates.
+    pub(crate) cost: u32,
 }
 
 /// A schema and how it came to be.
@@ -34,9 +37,13 @@ impl TypeRule {
         self.schema.as_ref().map(|written| Arc::clone(&written.compiled))
     }
 
-    /// The line that says so in a file, or none.
-    pub(super) fn line(&self) -> String {
-        match &self.schema {
+    /// The lines that say so in a file, or none.
+    pub(super) fn lines(&self) -> String {
+        let cost = match self.cost {
+            1 => String::new(),
+            cost => format!("cost = {cost}\n"),
+        };
+        cost + &match &self.schema {
             None => String::new(),
             Some(Written { file: Some(path), .. }) => {
                 format!("schema_file = {}\n", quoted(&path.to_string_lossy()))
@@ -52,13 +59,21 @@ impl TypeRule {
         table: &DeTable<'_>,
     ) -> Result<Self, ConfigError> {
         let mut schema: Option<Written> = None;
+        let mut cost = 1;
         for (key, value) in table {
             let place = file.place(key);
             let found = match key.get_ref().as_ref() {
                 "schema" => Written::inline(file, name, value)?,
                 "schema_file" => Written::of_file(file, name, value)?,
+                "cost" => {
+                    let value = file.value(value);
+                    let number = units::number(&value, 1..=1_000_000)
+                        .map_err(|e| wrong(&format!("{place}: cost of {name}"), &e, &value))?;
+                    cost = u32::try_from(number).unwrap_or(u32::MAX);
+                    continue;
+                }
                 other => {
-                    let known = ["schema", "schema_file"].map(str::to_owned);
+                    let known = ["schema", "schema_file", "cost"].map(str::to_owned);
                     let hint = suggestion(other, known.into_iter());
                     let sentence = format!("{place}: a type has no key {other:?}{hint}");
                     return Err(ConfigError::new(sentence));
@@ -71,7 +86,7 @@ impl TypeRule {
             }
             schema = Some(found);
         }
-        Ok(Self { schema })
+        Ok(Self { schema, cost })
     }
 }
 
