@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::{PoisonError, RwLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,7 +17,7 @@ use crate::identity::Identity;
 /// session may still be taken up is for [`Sessions`](crate::Sessions) to say.
 pub struct Tokens {
     /// The first one signs, all are taken.
-    macs: Vec<Hmac<Sha256>>,
+    macs: RwLock<Vec<Hmac<Sha256>>>,
     boot: u64,
 }
 
@@ -38,10 +39,12 @@ impl Tokens {
     /// whose sessions are to be taken up here; what the others have signed is taken, too, so that secrets can be
     /// changed. `boot` is random for this run.
     pub fn new(secrets: &[[u8; 32]], boot: u64) -> Self {
-        let mac = |secret: &[u8; 32]| {
-            Hmac::new_from_slice(secret).expect("invariant: HMAC takes keys of any length")
-        };
-        Self { macs: secrets.iter().map(mac).collect(), boot }
+        Self { macs: RwLock::new(macs(secrets)), boot }
+    }
+
+    /// Signs and reads with these secrets from now on, as [`Tokens::new`].
+    pub fn replace(&self, secrets: &[[u8; 32]]) {
+        *self.macs.write().unwrap_or_else(PoisonError::into_inner) = macs(secrets);
     }
 
     /// A token for a session: some 100 characters, and 4/3 of the info. About 1 µs.
@@ -55,7 +58,8 @@ impl Tokens {
             bytes.extend_from_slice(&len.to_be_bytes());
             bytes.extend_from_slice(part.as_bytes());
         }
-        let Some(mac) = self.macs.first() else { return String::new() };
+        let known = self.macs.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(mac) = known.first() else { return String::new() };
         let mac = mac.clone().chain_update(&bytes).finalize().into_bytes();
         bytes.extend_from_slice(&mac[..MAC]);
         URL_SAFE_NO_PAD.encode(bytes)
@@ -72,9 +76,11 @@ impl Tokens {
         let genuine = |known: &Hmac<Sha256>| {
             known.clone().chain_update(signed).verify_truncated_left(mac).is_ok()
         };
-        if !self.macs.iter().any(genuine) {
+        let known = self.macs.read().unwrap_or_else(PoisonError::into_inner);
+        if !known.iter().any(genuine) {
             return None;
         }
+        drop(known);
         let ([version, signed_in], rest) = signed.split_first_chunk()?;
         if *version != VERSION {
             return None;
@@ -96,6 +102,13 @@ impl Tokens {
         let ours = u64::from_be_bytes(*boot) == self.boot;
         Some(Claim { who, issued, ours, signed_in: *signed_in != 0 })
     }
+}
+
+fn macs(secrets: &[[u8; 32]]) -> Vec<Hmac<Sha256>> {
+    let mac = |secret: &[u8; 32]| {
+        Hmac::new_from_slice(secret).expect("invariant: HMAC takes keys of any length")
+    };
+    secrets.iter().map(mac).collect()
 }
 
 impl fmt::Debug for Tokens {

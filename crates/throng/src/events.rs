@@ -204,7 +204,9 @@ struct EventStream {
 
 /// Too many, in the words of the protocol.
 fn crowded(full: Full) -> Fault {
-    Fault::new(Code::RateLimited).with_message(full.to_string()).with_retry_after(full.retry_after())
+    Fault::new(Code::RateLimited)
+        .with_message(full.to_string())
+        .with_retry_after(full.retry_after())
 }
 
 /// Why a stream ends: the reader is gone, or cannot be served any more.

@@ -319,7 +319,13 @@ impl Gate {
                     self.refused.token.add();
                     return Err(fault(Turned::Unauthorized));
                 }
-                Some(self.begin(visa, session, ip, now).await.map_err(fault)?)
+                let begun = self.begin(visa, session, ip, now).await.map_err(fault)?;
+                // Revoked while the token was looked at: what was kept just now must not revive it.
+                if front.sessions().find(user, session, front.now()).is_none() {
+                    self.vault.end(session);
+                    return Err(fault(Turned::Unauthorized));
+                }
+                Some(begun)
             }
         };
         let pass = pass.map(|(_, pass)| pass).filter(|pass| !pass.is_over(now));
@@ -432,7 +438,7 @@ pub struct NewTicket {
     /// How long it may be used; [`Builder::ticket_ttl`](crate::Builder::ticket_ttl) without.
     pub ttl: Option<Duration>,
     /// How long from now on the session lasts that it opens; [`Builder::session_ttl`](crate::Builder::session_ttl)
-    /// without.
+    /// without; zero for as long as its connections.
     pub session_ttl: Option<Duration>,
     /// Who makes it.
     pub via: Via,
@@ -467,12 +473,12 @@ impl Server {
         let now = front.now();
         let bad = |text: String| Fault::new(Code::BadMessage).with_message(text);
         let ttl = new.ttl.unwrap_or(gate.ticket_ttl);
-        let session_ttl = new.session_ttl.or(gate.session_ttl);
+        let session_ttl = new.session_ttl.or(gate.session_ttl).filter(|ttl| !ttl.is_zero());
         if ttl.is_zero() || ttl > MAX_TICKET {
             return Err(bad("A ticket lasts more than nothing and at most 24 hours.".into()));
         }
-        if session_ttl.is_some_and(|ttl| ttl.is_zero() || ttl > MAX_SESSION) {
-            return Err(bad("A session lasts more than nothing and at most a year.".into()));
+        if session_ttl.is_some_and(|ttl| ttl > MAX_SESSION) {
+            return Err(bad("A session lasts at most a year.".into()));
         }
         let after = |time: Duration| now.0.saturating_add(time.as_millis() as u64);
         let visa = Visa {

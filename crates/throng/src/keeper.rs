@@ -68,6 +68,7 @@ fn run(inner: &Weak<Inner>, wake: &(Mutex<Wake>, Condvar), recheck: Duration) {
         }
         if changed || Instant::now() >= next_check {
             next_check = Instant::now() + recheck;
+            server.desk.front().tokens().replace(&server.gate.vault.secrets());
             server.end_revoked(changed);
         }
         let front = server.desk.front();

@@ -274,8 +274,9 @@ impl Link {
                 }
                 let _ = stream.set_nodelay(true);
                 self.phase = Phase::Shaking;
-                match stream.write(&request.bytes) {
-                    Ok(written) if written == request.bytes.len() => Ok(()),
+                let bytes = request.next()?;
+                match stream.write(&bytes) {
+                    Ok(written) if written == bytes.len() => Ok(()),
                     _ => Err("the server did not take the handshake".to_owned()),
                 }
             }

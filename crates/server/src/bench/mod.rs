@@ -30,6 +30,7 @@ mod report;
 mod span;
 mod target;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -80,6 +81,9 @@ struct Common {
     /// Addresses 127.0.0.1, .2, … to connect from; by default as many as the ports require
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=200))]
     sources: Option<u8>,
+    /// A file of tickets, one on each line: each handshake has the next one for {ticket} in the URL
+    #[arg(long, value_name = "FILE")]
+    tickets: Option<PathBuf>,
 }
 
 /// For how long a workload is measured.
@@ -133,7 +137,10 @@ impl Common {
         interrupt::listen();
         let least = connections.div_ceil(PORTS).try_into().unwrap_or(u8::MAX);
         let sources = self.sources.unwrap_or(least);
-        let request = target.request(self.subprotocol.as_deref())?;
+        let mut request = target.request(self.subprotocol.as_deref())?;
+        if let Some(file) = &self.tickets {
+            request = request.with_tickets(file)?;
+        }
         let fleet = Fleet::new(target.address, request, connections, sources)?;
         Ok((fleet, server))
     }

@@ -1,6 +1,9 @@
 //! Where the load goes: a `ws://` URL, by default only on this machine.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 
 use super::report::Failure;
 
@@ -15,9 +18,14 @@ pub(super) struct Target {
 /// The handshake of every connection, and what its answer must contain.
 #[derive(Debug)]
 pub(super) struct Request {
-    pub(super) bytes: Vec<u8>,
+    text: String,
     subprotocol: Option<String>,
+    /// For those whose text has a [`TICKET`]; the next one last.
+    tickets: RefCell<Vec<String>>,
 }
+
+/// Stands in a URL for the next ticket.
+const TICKET: &str = "{ticket}";
 
 /// RFC 6455 §1.3 works this pair out.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -67,11 +75,33 @@ impl Target {
             text.push_str(&format!("Sec-WebSocket-Protocol: {name}\r\n"));
         }
         text.push_str("\r\n");
-        Ok(Request { bytes: text.into_bytes(), subprotocol: subprotocol.map(str::to_owned) })
+        let subprotocol = subprotocol.map(str::to_owned);
+        Ok(Request { text, subprotocol, tickets: RefCell::default() })
     }
 }
 
 impl Request {
+    /// Takes tickets, each for one handshake, from a file with one on each line.
+    pub(super) fn with_tickets(self, file: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            Failure::new(format!("cannot read {}: {}", file.display(), crate::reason(&error)))
+        })?;
+        if !self.text.contains(TICKET) {
+            return Err(Failure::new("--tickets needs {ticket} in the URL"));
+        }
+        let tickets = text.split_whitespace().rev().map(str::to_owned).collect();
+        Ok(Self { tickets: RefCell::new(tickets), ..self })
+    }
+
+    /// The bytes of the next handshake.
+    pub(super) fn next(&self) -> Result<Cow<'_, [u8]>, String> {
+        if !self.text.contains(TICKET) {
+            return Ok(self.text.as_bytes().into());
+        }
+        let ticket = self.tickets.borrow_mut().pop().ok_or("there are no tickets left")?;
+        Ok(self.text.replace(TICKET, &ticket).into_bytes().into())
+    }
+
     /// Checks an answer's head, without its empty line.
     pub(super) fn check(&self, head: &[u8]) -> Result<(), Failure> {
         let head = String::from_utf8_lossy(head);
@@ -138,5 +168,20 @@ mod tests {
         assert!(asked.check(chosen.as_bytes()).is_ok());
         assert!(asked.check(good.as_bytes()).is_err());
         assert!(target.request(Some("a\r\nb")).is_err());
+    }
+
+    #[test]
+    fn every_handshake_has_a_ticket_of_its_own() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "t_1\nt_2\n").expect("written");
+        let target = Target::parse("ws://127.0.0.1:1/ws?ticket={ticket}", false).expect("valid");
+        let request = target.request(None).expect("valid").with_tickets(file.path());
+        let request = request.expect("tickets");
+        for ticket in ["t_1", "t_2"] {
+            let bytes = request.next().expect("a ticket").into_owned();
+            let text = String::from_utf8(bytes).expect("text");
+            assert!(text.starts_with(&format!("GET /ws?ticket={ticket} HTTP/1.1\r\n")), "{text}");
+        }
+        assert!(request.next().is_err());
     }
 }
