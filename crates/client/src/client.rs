@@ -7,6 +7,7 @@ use crate::connect;
 use crate::connection::WebSocket;
 use crate::error::Error;
 use crate::proxy::Proxy;
+use crate::subprotocols::Subprotocols;
 use crate::target::Target;
 #[cfg(feature = "tls")]
 use crate::tls::{Roots, TlsSettings};
@@ -16,7 +17,7 @@ use crate::tls::{Roots, TlsSettings};
 pub struct Client {
     pub(crate) target: Target,
     pub(crate) headers: HeaderMap,
-    pub(crate) subprotocols: Vec<String>,
+    pub(crate) subprotocols: Subprotocols,
     pub(crate) require_subprotocol: bool,
     pub(crate) proxy: Option<Proxy>,
     pub(crate) max_redirects: u32,
@@ -48,7 +49,7 @@ impl Client {
         Ok(Self {
             target: Target::parse(url)?,
             headers: HeaderMap::new(),
-            subprotocols: Vec::new(),
+            subprotocols: Subprotocols::default(),
             require_subprotocol: true,
             proxy: None,
             max_redirects: 0,
@@ -95,7 +96,9 @@ impl Client {
         }
     }
 
-    /// Offers a subprotocol, after those offered before. Default: none.
+    /// Offers a subprotocol, after those offered before. Default: none. One that begins with `ticket.`,
+    /// `token.` or `resume.` is a credential of a throng server: debug output does not show it, and it
+    /// is left out when a redirect leads to another host or port.
     pub fn subprotocol(mut self, name: impl Into<String>) -> Self {
         self.subprotocols.push(name.into());
         self
@@ -219,8 +222,10 @@ mod tests {
 
     #[test]
     fn debug_output_tells_no_secrets() {
-        let client = Client::new("wss://joe:hunter2@example.org/")
+        let client = Client::new("wss://joe:hunter2@example.org/ws?ticket=hunter2")
             .unwrap()
+            .subprotocol("throng.v1")
+            .subprotocol("ticket.hunter2")
             .header("authorization", "hunter2")
             .header("cookie", "hunter2")
             .header("x-open", "visible")
@@ -229,6 +234,7 @@ mod tests {
         let client = client.identity_pem("hunter2", "hunter2");
         let text = format!("{client:?}");
         assert!(text.contains("visible") && text.contains("proxy.example"), "{text}");
+        assert!(text.contains("wss://example.org/ws?…") && text.contains("throng.v1"), "{text}");
         assert!(!text.contains("hunter2") && !text.contains("aHVudGVyMg"), "{text}");
         assert!(!text.contains("am9lOmh1bnRlcjI"), "{text}");
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{self, HeaderMap};
 use http::{Response, StatusCode};
-use throng_wire::handshake::client::{self as handshake, Agreed, HandshakeError};
+use throng_wire::handshake::client::{self as handshake, Agreed, HandshakeError, InvalidRequest};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::task::JoinSet;
@@ -18,6 +18,7 @@ use crate::connection::WebSocket;
 use crate::entropy;
 use crate::error::Error;
 use crate::head::{self, Head, HeadError, MAX_HEAD};
+use crate::subprotocols::{Subprotocols, shown};
 use crate::target::Target;
 use crate::transport::Transport;
 
@@ -26,6 +27,7 @@ use crate::transport::Transport;
 pub(crate) async fn open(client: &Client) -> Result<WebSocket, Error> {
     let mut target = client.target.clone();
     let mut headers = client.headers.clone();
+    let mut subprotocols = client.subprotocols.clone();
     let mut redirects = 0;
     loop {
         if let Some(credentials) = target.credentials() {
@@ -33,7 +35,8 @@ pub(crate) async fn open(client: &Client) -> Result<WebSocket, Error> {
             headers.entry(header::AUTHORIZATION).or_insert(credentials);
         }
         let mut transport = establish(client, &target).await?;
-        let (response, rest, verified) = ask(client, &target, &headers, &mut transport).await?;
+        let (response, rest, verified) =
+            ask(client, &target, &headers, &subprotocols, &mut transport).await?;
         match verified {
             Ok(agreed) => {
                 let url = target.public_url();
@@ -51,6 +54,7 @@ pub(crate) async fn open(client: &Client) -> Result<WebSocket, Error> {
                     for secret in SECRETS {
                         headers.remove(secret);
                     }
+                    subprotocols = subprotocols.without_credentials();
                 }
                 target = next;
             }
@@ -93,13 +97,15 @@ async fn ask(
     client: &Client,
     target: &Target,
     headers: &HeaderMap,
+    subprotocols: &Subprotocols,
     transport: &mut Transport,
 ) -> Result<(Response<()>, Vec<u8>, Result<Agreed, HandshakeError>), Error> {
     let mut builder = handshake::request(&target.authority(), &target.path())?
         .require_subprotocol(client.require_subprotocol)
         .deflate(client.deflate.clone());
-    for name in &client.subprotocols {
-        builder = builder.subprotocol(name)?;
+    for name in subprotocols.iter() {
+        let refused = |_| InvalidRequest::Subprotocol(shown(name).to_owned());
+        builder = builder.subprotocol(name).map_err(refused)?;
     }
     for (name, value) in headers {
         builder = builder.header(name.clone(), value.clone())?;

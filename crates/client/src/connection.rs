@@ -11,6 +11,8 @@ use crate::link::Link;
 use crate::message::Message;
 use crate::receiver::{Close, Receiver};
 use crate::sender::Sender;
+use crate::subprotocols::shown;
+use crate::target::without_query;
 use crate::transport::Transport;
 
 /// An open WebSocket connection.
@@ -26,7 +28,6 @@ pub struct WebSocket {
 }
 
 /// How a connection came to be.
-#[derive(Debug)]
 struct Handshake {
     url: String,
     response: Response<()>,
@@ -152,5 +153,19 @@ impl WebSocket {
     /// The address at our end.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.handshake.local
+    }
+}
+
+impl std::fmt::Debug for Handshake {
+    /// Without what may be secret: the query, and what the server says of subprotocols or cookies.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handshake")
+            .field("url", &without_query(&self.url))
+            .field("status", &self.response.status())
+            .field("subprotocol", &self.agreed.subprotocol.as_deref().map(shown))
+            .field("deflate", &self.agreed.deflate)
+            .field("peer", &self.peer)
+            .field("local", &self.local)
+            .finish_non_exhaustive()
     }
 }

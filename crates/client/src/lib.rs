@@ -139,6 +139,7 @@ mod proxy;
 mod receiver;
 mod sender;
 mod session;
+mod subprotocols;
 mod target;
 #[cfg(feature = "tls")]
 mod tls;

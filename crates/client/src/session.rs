@@ -15,7 +15,7 @@ mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
-use throng_protocol::names;
+use throng_protocol::{Timestamp, names};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 pub use self::builder::SessionBuilder;
@@ -128,6 +128,26 @@ impl Session {
     pub async fn ping(&self) -> Result<Duration, SessionError> {
         match self.handle.ask(|reply| Command::Ping { reply }).await? {
             Answer::Pong(time) => Ok(time),
+            _ => Err(SessionError::Offline),
+        }
+    }
+
+    /// Shows the server a new ticket of the same user on the open connection, so that the session
+    /// lasts longer, with the rights of that ticket. Until when, if it ends by itself. A resumed
+    /// session keeps what it had; a new one asks for its [own](SessionBuilder::ticket).
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`](SessionError::Refused) with `unauthorized` for a ticket that is no good or is of another
+    /// user: then all stays as it was; [`Offline`](SessionError::Offline),
+    /// [`Closed`](SessionError::Closed).
+    pub async fn authenticate(
+        &self,
+        ticket: impl Into<String>,
+    ) -> Result<Option<Timestamp>, SessionError> {
+        let ticket = ticket.into();
+        match self.handle.ask(|reply| Command::Auth { ticket, reply }).await? {
+            Answer::Authed(expires_at) => Ok(expires_at),
             _ => Err(SessionError::Offline),
         }
     }

@@ -15,9 +15,10 @@ pub(crate) struct Target {
 }
 
 impl std::fmt::Debug for Target {
-    /// Without user and password.
+    /// Without what may be secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.public_url())
+        f.write_str(without_query(&self.public_url()))?;
+        f.write_str(if self.url.query().is_some() { "?…" } else { "" })
     }
 }
 
@@ -144,6 +145,11 @@ pub(crate) fn credentials(url: &Url) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair))).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+/// A URL up to its query, in which there may be credentials.
+pub(crate) fn without_query(url: &str) -> &str {
+    url.split_once('?').map_or(url, |(before, _)| before)
 }
 
 fn without_fragment(mut url: Url) -> Url {

@@ -59,6 +59,37 @@ async fn every_kind_of_redirect_is_followed_up_to_the_limit() {
 }
 
 #[tokio::test]
+async fn credentials_stay_with_their_server() {
+    let other = site(1, |_, request| {
+        assert_eq!(request.field("sec-websocket-protocol"), Some("throng.v1"));
+        String::new()
+    });
+    let there = format!("http://{}/there", other.addr);
+    let first = site(2, move |number, request| {
+        let offered = request.field("sec-websocket-protocol");
+        assert_eq!(offered, Some("throng.v1, ticket.hunter2"));
+        to(307, if number == 0 { "/again" } else { &there })
+    });
+    let client = Client::new(&format!("{}?ticket=hunter2", first.url()))
+        .unwrap()
+        .max_redirects(9)
+        .subprotocol("throng.v1")
+        .subprotocol("ticket.hunter2")
+        .require_subprotocol(false);
+    let ws = client.connect().await.unwrap();
+    assert_eq!(ws.url(), format!("ws://{}/there", other.addr));
+    let text = format!("{client:?} {ws:?}");
+    assert!(text.contains("throng.v1") && !text.contains("hunter2"), "{text}");
+    drop(ws);
+    // Nor are they in errors.
+    let error = failure(&client.subprotocol("token.hunter2 ")).await;
+    assert!(matches!(error, Error::Io(_) | Error::Request(_)));
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error:?}");
+    first.done().await;
+    other.done().await;
+}
+
+#[tokio::test]
 async fn secrets_stay_with_their_server() {
     let other = site(1, |_, request| {
         assert_eq!(request.line, "GET /there HTTP/1.1");

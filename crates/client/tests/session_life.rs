@@ -87,7 +87,7 @@ async fn a_broken_connection_is_resumed() {
         }
         _ => {
             let mut peer = Peer::greet(stream, true);
-            assert_eq!(peer.uri, "/?resume=token");
+            assert_eq!((&*peer.uri, peer.credential.as_deref()), ("/", Some("resume.token")));
             let resume = peer.let_back_in(3);
             assert_eq!(resume["rooms"]["a"], json!({"epoch": "e", "seq": 1}));
             assert_eq!(resume["rooms"]["@ada"], json!({"epoch": "e", "seq": 0}));
@@ -169,21 +169,22 @@ async fn tickets_are_fetched_for_new_sessions_only() {
     let server = Server::new(4, |number, mut stream| match number {
         0 => {
             let peer = Peer::greet(stream, false);
-            assert_eq!(peer.uri, "/?ticket=T1");
+            assert_eq!((&*peer.uri, peer.credential.as_deref()), ("/", Some("ticket.T1")));
         }
         1 => {
             let peer = Peer::greet(stream, true);
-            assert_eq!(peer.uri, "/?resume=token");
+            assert_eq!((&*peer.uri, peer.credential.as_deref()), ("/", Some("resume.token")));
             peer.close(4401);
         }
         2 => {
             let request = support::Request::read(&mut stream);
-            assert!(request.line.starts_with("GET /?ticket=T2 "), "{}", request.line);
+            assert_eq!(request.line, "GET / HTTP/1.1", "nothing for an access log");
+            assert_eq!(request.field("sec-websocket-protocol"), Some("throng.v1, ticket.T2"));
             stream.write_all(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n").unwrap();
         }
         _ => {
             let mut peer = Peer::greet(stream, false);
-            assert_eq!(peer.uri, "/?ticket=T4");
+            assert_eq!(peer.credential.as_deref(), Some("ticket.T4"));
             peer.let_in(0);
             assert_eq!(peer.closed(), Some(1000));
         }
@@ -198,6 +199,138 @@ async fn tickets_are_fetched_for_new_sessions_only() {
         .connect()
         .unwrap();
     session.join("a", JoinOptions::default()).await.unwrap();
+    session.close().await;
+    server.done().await;
+}
+
+#[tokio::test]
+async fn a_token_is_shown_until_it_is_refused() {
+    let server = Server::new(3, |number, mut stream| match number {
+        0 => {
+            let peer = Peer::greet(stream, false);
+            assert_eq!((&*peer.uri, peer.credential.as_deref()), ("/", Some("token.ey.J.w-_")));
+        }
+        1 => {
+            let peer = Peer::greet(stream, true);
+            assert_eq!(peer.credential.as_deref(), Some("resume.token"));
+            peer.close(4401);
+        }
+        _ => {
+            let request = support::Request::read(&mut stream);
+            assert_eq!(request.field("sec-websocket-protocol"), Some("throng.v1, token.ey.J.w-_"));
+            stream.write_all(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n").unwrap();
+        }
+    });
+    let session = session(&server).token("ey.J.w-_").connect().unwrap();
+    let mut watch = session.watch();
+    while let Some(status) = watch.changed().await {
+        if let Status::Closed(reason) = status {
+            assert_eq!(reason, CloseReason::Status(401));
+        }
+    }
+    server.done().await;
+}
+
+#[tokio::test]
+async fn what_is_no_subprotocol_is_shown_elsewhere() {
+    let server = Server::new(2, |number, mut stream| {
+        let request = support::Request::read(&mut stream);
+        assert_eq!(request.field("sec-websocket-protocol"), Some("throng.v1"));
+        if number == 0 {
+            let long = request.field("authorization").and_then(|it| it.strip_prefix("Bearer "));
+            assert_eq!(long, Some(&*"j".repeat(4000)));
+        } else {
+            assert_eq!(request.line, "GET /?ticket=a%26b+%2C HTTP/1.1");
+        }
+        stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n").unwrap();
+    });
+    let refused = Err(SessionError::Closed(CloseReason::Status(403)));
+    let one = session(&server).token("j".repeat(4000)).connect().unwrap();
+    assert_eq!(one.online().await, refused);
+    let ticket = || async { Ok::<_, Infallible>("a&b ,".to_owned()) };
+    let other = session(&server).ticket(ticket).connect().unwrap();
+    assert_eq!(other.online().await, refused);
+    server.done().await;
+}
+
+#[tokio::test]
+async fn a_session_is_renewed_in_place() {
+    let server = Server::new(2, |number, stream| {
+        if number == 1 {
+            assert_eq!(Peer::greet(stream, true).closed(), Some(1000));
+            return;
+        }
+        let mut peer = Peer::accept(stream);
+        peer.send(&json!({"type": "connected", "userId": "ada", "sessionId": "s", "userCount": 1,
+            "resume": "token", "timestamp": 1, "heartbeat": 25_000, "expiresAt": 5000}));
+        for answer in [json!({"expiresAt": 9000}), json!({})] {
+            let auth = peer.expect("auth");
+            assert_eq!(auth["ticket"], "T2");
+            let mut authed = json!({"type": "authed", "ref": auth["ref"]});
+            authed.as_object_mut().unwrap().extend(answer.as_object().unwrap().clone());
+            peer.send(&authed);
+        }
+        let auth = peer.expect("auth");
+        peer.send(&json!({"type": "error", "ref": auth["ref"], "code": "unauthorized",
+            "message": "No.", "temporary": false}));
+        // The connection breaks before the answer to another one.
+        peer.expect("auth");
+    });
+    let session = session(&server).connect().unwrap();
+    let identity = session.online().await.unwrap();
+    assert_eq!(identity.expires_at.map(|at| at.0), Some(5000));
+    let expires = session.authenticate("T2").await.unwrap();
+    assert_eq!(expires.map(|at| at.0), Some(9000));
+    assert_eq!(session.authenticate("T2").await, Ok(None));
+    let error = session.authenticate("T3").await.unwrap_err();
+    assert!(matches!(error, SessionError::Refused(refusal) if refusal.code == "unauthorized"));
+    assert_eq!(session.authenticate("T4").await, Err(SessionError::Offline));
+    let mut watch = session.watch();
+    while !matches!(watch.get(), Status::Online(identity) if identity.resumed) {
+        watch.changed().await.unwrap();
+    }
+    session.close().await;
+    let closed = Err(SessionError::Closed(CloseReason::Ours));
+    assert_eq!(session.authenticate("T5").await, closed);
+    server.done().await;
+}
+
+#[tokio::test]
+async fn what_is_too_fast_is_sent_again() {
+    let server = Server::new(1, |_, stream| {
+        let mut peer = Peer::greet(stream, false);
+        peer.let_in(0);
+        let first = peer.expect("chat");
+        peer.send(&json!({"type": "error", "ref": first["ref"], "room": "a",
+            "code": "rate_limited", "message": "", "temporary": true, "retryAfter": 30}));
+        let again = peer.expect("chat");
+        assert_eq!(again["text"], first["text"]);
+        assert_ne!(again["ref"], first["ref"]);
+        peer.ack(&again, 1);
+        assert_eq!(peer.closed(), Some(1000));
+    });
+    let session = session(&server).connect().unwrap();
+    let room = session.join("a", JoinOptions::default()).await.unwrap();
+    let started = std::time::Instant::now();
+    let sent = room.send(&json!({"type": "chat", "text": "hi"})).await.unwrap();
+    assert_eq!(sent.seq, Some(1));
+    assert!(started.elapsed() >= Duration::from_millis(30), "not before it may");
+    session.close().await;
+    server.done().await;
+}
+
+#[tokio::test]
+async fn debug_output_tells_no_secrets() {
+    let server = Server::new(1, |_, stream| {
+        assert_eq!(Peer::greet(stream, false).closed(), Some(1000));
+    });
+    let builder = Session::builder(&format!("{}?ticket=hunter2", server.url())).token("hunter2");
+    let text = format!("{builder:?}");
+    assert!(text.contains("?…") && !text.contains("hunter2"), "{text}");
+    let session = builder.connect().unwrap();
+    session.online().await.unwrap();
+    let text = format!("{session:?}");
+    assert!(text.contains("ada") && !text.contains("token"), "{text}");
     session.close().await;
     server.done().await;
 }

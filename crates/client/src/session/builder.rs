@@ -7,8 +7,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::client::Client;
 use crate::entropy;
 use crate::error::Error;
-use crate::session::core::{Core, Settings};
-use crate::session::driver::{Connector, Driver, TicketFuture, TicketSource};
+use crate::session::core::{Admission, Core, Settings};
+use crate::session::driver::{Connector, Credentials, Driver, TicketFuture};
 use crate::session::status::Status;
 use crate::session::{Handle, Session};
 
@@ -17,7 +17,7 @@ use crate::session::{Handle, Session};
 pub struct SessionBuilder {
     client: Result<Client, Error>,
     name: Option<String>,
-    tickets: Option<TicketSource>,
+    credentials: Credentials,
     buffer: usize,
     settings: Settings,
 }
@@ -31,7 +31,7 @@ impl SessionBuilder {
         Self {
             client,
             name: None,
-            tickets: None,
+            credentials: Credentials::None,
             buffer: 256 << 10,
             settings: Settings {
                 base: Duration::from_millis(500),
@@ -39,7 +39,7 @@ impl SessionBuilder {
                 outbox: 1000,
                 outbox_bytes: 8 << 20,
                 resend: false,
-                tickets: false,
+                admission: Admission::Open,
                 seed: 0,
             },
         }
@@ -53,18 +53,31 @@ impl SessionBuilder {
 
     /// Where tickets come from: called before each new session, not before one is resumed. An
     /// error counts as a failed attempt to connect, and so does one that takes longer than the
-    /// [handshake timeout](Client::handshake_timeout). Default: none, for servers that let
-    /// everybody in.
+    /// [handshake timeout](Client::handshake_timeout). Takes the place of a
+    /// [token](Self::token). Default: none, for servers that let everybody in.
+    ///
+    /// Tickets and tokens travel as subprotocols, which are not in access logs; what cannot,
+    /// because of its characters or more than 3,000 of them, goes into the query, a token into
+    /// `Authorization`.
     pub fn ticket<F, T, E>(mut self, ticket: F) -> Self
     where
         F: Fn() -> T + Send + Sync + 'static,
         T: Future<Output = Result<String, E>> + Send + 'static,
     {
-        self.settings.tickets = true;
-        self.tickets = Some(Arc::new(move || -> TicketFuture {
+        self.settings.admission = Admission::Tickets;
+        self.credentials = Credentials::Tickets(Arc::new(move || -> TicketFuture {
             let ticket = ticket();
             Box::pin(async move { ticket.await.ok() })
         }));
+        self
+    }
+
+    /// A token, such as a JWT, that is shown before each new session, not before one is resumed.
+    /// When the server does not take it any more, the session is closed for good, with status 401.
+    /// Takes the place of [tickets](Self::ticket). Default: none.
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.settings.admission = Admission::Token;
+        self.credentials = Credentials::Token(token.into());
         self
     }
 
@@ -115,7 +128,7 @@ impl SessionBuilder {
         let returned = Arc::new(Notify::new());
         let max_open = self.settings.outbox.saturating_add(OPEN);
         let core = Core::new(Instant::now(), self.settings);
-        let connector = Connector { client, name: self.name, tickets: self.tickets };
+        let connector = Connector { client, name: self.name, credentials: self.credentials };
         let driver =
             Driver::new(core, connector, receiver, Arc::clone(&returned), sender, max_open);
         tokio::spawn(driver.run());

@@ -27,6 +27,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use throng_protocol::Timestamp;
+
 use crate::session::backoff::{Backoff, Random};
 pub(crate) use crate::session::core::ending::End;
 use crate::session::core::ending::Step;
@@ -75,9 +77,19 @@ pub(crate) struct Settings {
     pub(crate) outbox_bytes: usize,
     /// Messages of which it is not known whether they were published are sent again.
     pub(crate) resend: bool,
-    /// New sessions need a ticket.
-    pub(crate) tickets: bool,
+    pub(crate) admission: Admission,
     pub(crate) seed: u64,
+}
+
+/// What a new session shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Nothing: everybody may come in.
+    Open,
+    /// The same token each time.
+    Token,
+    /// Another ticket each time.
+    Tickets,
 }
 
 /// Names what the driver's callers wait for.
@@ -115,6 +127,8 @@ pub(crate) enum Answer {
     Joined(RoomKey),
     Page(Page),
     Pong(Duration),
+    /// Until when the session lasts, if it ends by itself.
+    Authed(Option<Timestamp>),
     Left,
 }
 
@@ -162,6 +176,7 @@ enum Request {
     Gap(RoomKey, u64),
     Presence,
     Ping(Token, Instant),
+    Auth(Token),
 }
 
 impl Core {
@@ -332,8 +347,8 @@ impl Core {
     // Changes of the phase.
 
     fn connect(&mut self, now: Instant) {
-        if self.settings.tickets {
-            // Past its window a token would make a session without a ticket.
+        if self.settings.admission != Admission::Open {
+            // Past its window it would make a session that nobody has signed in to.
             let over = |resume: &Resume| {
                 resume.lost.is_some_and(|lost| now.duration_since(lost) > resume.window)
             };
@@ -372,7 +387,9 @@ impl Core {
         for request in std::mem::take(&mut self.requests).into_values() {
             match request {
                 Request::Leave(Some(token)) => self.answer(token, Ok(Answer::Left)),
-                Request::Ping(token, _) => self.answer(token, Err(SessionError::Offline)),
+                Request::Ping(token, _) | Request::Auth(token) => {
+                    self.answer(token, Err(SessionError::Offline));
+                }
                 Request::History(key, token, query) => match self.rooms.get_mut(&key) {
                     Some(room) => room.questions.push_back((token, query)),
                     None => self.answer(token, Err(SessionError::Left)),
@@ -397,7 +414,7 @@ impl Core {
         for request in std::mem::take(&mut self.requests).into_values() {
             match request {
                 Request::Leave(Some(token)) => self.answer(token, Ok(Answer::Left)),
-                Request::History(_, token, _) | Request::Ping(token, _) => {
+                Request::History(_, token, _) | Request::Ping(token, _) | Request::Auth(token) => {
                     self.answer(token, Err(error.clone()));
                 }
                 _ => {}

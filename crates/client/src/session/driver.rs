@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::RETRY_AFTER;
+use http::header::{AUTHORIZATION, RETRY_AFTER};
 use throng_protocol::SUBPROTOCOL;
 use throng_wire::CloseCode;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -24,6 +24,7 @@ use crate::session::event::{HistoryQuery, JoinOptions};
 use crate::session::feed::Feed;
 use crate::session::outgoing::Body;
 use crate::session::status::Status;
+use crate::subprotocols::Credential;
 
 /// What the handles ask of the task.
 pub(crate) enum Command {
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Volatile { target: Target, body: Body },
     History { key: RoomKey, query: HistoryQuery, reply: Reply },
     Ping { reply: Reply },
+    Auth { ticket: String, reply: Reply },
     Hurry,
     Close,
 }
@@ -50,7 +52,15 @@ pub(crate) type TicketFuture = Pin<Box<dyn Future<Output = Option<String>> + Sen
 pub(crate) struct Connector {
     pub(crate) client: Client,
     pub(crate) name: Option<String>,
-    pub(crate) tickets: Option<TicketSource>,
+    pub(crate) credentials: Credentials,
+}
+
+/// What new sessions show.
+#[derive(Clone)]
+pub(crate) enum Credentials {
+    None,
+    Token(String),
+    Tickets(TicketSource),
 }
 
 /// The task.
@@ -333,6 +343,11 @@ impl Driver {
                     self.core.handle_ping(now, token);
                 }
             }
+            Command::Auth { ticket, reply } => {
+                if let Some(token) = self.token(reply, None) {
+                    self.core.handle_auth(token, &ticket);
+                }
+            }
             Command::Hurry => self.core.handle_hurry(now),
             Command::Close => self.core.handle_close(),
         }
@@ -385,22 +400,41 @@ impl Connector {
         resume: Option<String>,
     ) -> impl Future<Output = Result<WebSocket, End>> + Send + 'static {
         let mut client = self.client.clone().subprotocol(SUBPROTOCOL);
-        let tickets = self.tickets.clone().filter(|_| resume.is_none());
         if let Some(name) = &self.name {
             client.target.add_query("name", name);
         }
-        if let Some(token) = resume {
-            client.target.add_query("resume", &token);
-        }
+        let credentials = match resume {
+            Some(token) => {
+                client = show(client, Credential::Resume, &token);
+                Credentials::None
+            }
+            None => self.credentials.clone(),
+        };
         async move {
-            if let Some(tickets) = tickets {
-                let ticket = timeout(client.handshake_timeout, tickets()).await;
-                let ticket = ticket.ok().flatten().ok_or(End::Lost)?;
-                client.target.add_query("ticket", &ticket);
+            match credentials {
+                Credentials::None => {}
+                Credentials::Token(token) => client = show(client, Credential::Token, &token),
+                Credentials::Tickets(tickets) => {
+                    let ticket = timeout(client.handshake_timeout, tickets()).await;
+                    let ticket = ticket.ok().flatten().ok_or(End::Lost)?;
+                    client = show(client, Credential::Ticket, &ticket);
+                }
             }
             client.connect().await.map_err(|error| end(&error))
         }
     }
+}
+
+/// Adds a credential where it is not logged, if it can be there.
+fn show(mut client: Client, credential: Credential, value: &str) -> Client {
+    if let Some(subprotocol) = credential.subprotocol(value) {
+        return client.subprotocol(subprotocol);
+    }
+    if credential == Credential::Token {
+        return client.header(AUTHORIZATION, format!("Bearer {value}"));
+    }
+    client.target.add_query(credential.name(), value);
+    client
 }
 
 /// What an attempt to connect came to.

@@ -22,6 +22,7 @@ pub(crate) enum Incoming<'a> {
     UserJoined(Passage),
     UserLeft(Passage),
     Pong { reference: Option<u64> },
+    Authed { reference: Option<u64>, expires_at: Option<u64> },
     Error { reference: Option<u64>, room: Option<String>, refusal: Refusal },
     Reconnect { after: Duration },
     Message { room: Cow<'a, str>, message: RoomMessage },
@@ -40,6 +41,7 @@ pub(crate) struct Connected {
     #[serde(default)]
     pub(crate) user_count: u64,
     pub(crate) heartbeat: u64,
+    pub(crate) expires_at: Option<u64>,
     #[serde(default)]
     pub(crate) limits: ServerLimits,
 }
@@ -170,7 +172,10 @@ pub(crate) fn parse(text: &str) -> Option<Incoming<'_>> {
             Incoming::Error { reference: error.reference, room: error.room, refusal }
         }
         "reconnect" => Incoming::Reconnect { after: millis(read::<Reconnect>(text)?.after) },
-        "authed" => return None,
+        "authed" => {
+            let Authed { reference, expires_at } = read(text)?;
+            Incoming::Authed { reference, expires_at }
+        }
         _ => {
             let room = read::<Addressed<'_>>(text)?.room;
             Incoming::Message { room, message: RoomMessage::read(text)? }
@@ -204,6 +209,14 @@ struct Referred {
     #[serde(rename = "ref")]
     reference: Option<u64>,
     room: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Authed {
+    #[serde(rename = "ref")]
+    reference: Option<u64>,
+    expires_at: Option<u64>,
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use throng_protocol::Timestamp;
 use tokio::sync::watch;
 
 use crate::session::error::CloseReason;
@@ -36,6 +37,9 @@ pub struct Identity {
     pub resumed: bool,
     /// All connected users, when this connection began.
     pub user_count: u64,
+    /// When the session ends, unless it is [renewed](crate::Session::authenticate) before. `None`
+    /// where it does not end by itself, and from servers that do not tell.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// Follows the [`Status`] of a session.

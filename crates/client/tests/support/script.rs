@@ -14,22 +14,28 @@ pub(crate) struct Peer {
     ws: tungstenite::WebSocket<TcpStream>,
     /// Path and query of the handshake.
     pub(crate) uri: String,
+    /// The subprotocol that was offered behind `throng.v1`.
+    pub(crate) credential: Option<String>,
 }
 
 impl Peer {
     /// Shakes hands.
     pub(crate) fn accept(stream: TcpStream) -> Self {
-        let mut uri = String::new();
+        let (mut uri, mut credential) = (String::new(), None);
         #[allow(clippy::result_large_err)] // tungstenite's type
         let callback = |request: &Request, mut response: Response| {
             uri = request.uri().to_string();
-            assert_eq!(request.headers()["sec-websocket-protocol"], "throng.v1");
+            let offered = request.headers()["sec-websocket-protocol"].to_str().unwrap();
+            let mut offered = offered.split(", ");
+            assert_eq!(offered.next(), Some("throng.v1"));
+            credential = offered.next().map(str::to_owned);
+            assert_eq!(offered.next(), None);
             let protocol = HeaderValue::from_static("throng.v1");
             response.headers_mut().insert("sec-websocket-protocol", protocol);
             Ok(response)
         };
         let ws = tungstenite::accept_hdr(stream, callback).unwrap();
-        Self { ws, uri }
+        Self { ws, uri, credential }
     }
 
     /// The same, and says who the client is: user `ada`, token `token`.

@@ -148,6 +148,20 @@ impl Core {
         self.requests.insert(reference, Request::Ping(token, now));
     }
 
+    /// Shows a ticket, so that the session lasts longer: an [`Answer::Authed`].
+    pub(crate) fn handle_auth(&mut self, token: Token, ticket: &str) {
+        if self.refuse_if_closed(token) {
+            return;
+        }
+        if !self.is_online() {
+            return self.answer(token, Err(SessionError::Offline));
+        }
+        let reference = self.reference();
+        let command = Writer::new("auth").string("ticket", ticket);
+        self.commands.push_back(command.number("ref", reference).finish());
+        self.requests.insert(reference, Request::Auth(token));
+    }
+
     /// The reader of a room has taken events worth `credit` bytes out of its buffer.
     pub(crate) fn handle_credit(&mut self, now: Instant, key: RoomKey, credit: usize) {
         let mut events = Events::new();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::session::core::Core;
+use crate::session::core::{Admission, Core};
 use crate::session::error::CloseReason;
 
 /// How a connection ended, or an attempt at one.
@@ -33,7 +33,7 @@ impl Core {
             End::Lost => Step::Retry(None),
             End::Settings(why) => Step::Stop(CloseReason::Settings(why.clone())),
             End::Refused { status, retry_after } => match status {
-                401 if self.settings.tickets || self.resume.is_some() => {
+                401 if self.settings.admission == Admission::Tickets || self.resume.is_some() => {
                     self.resume = None;
                     Step::Retry(None)
                 }
@@ -47,7 +47,8 @@ impl Core {
                     self.resume = None;
                     Step::Retry(None)
                 }
-                1013 | 4429 => Step::Retry(Some(pause.unwrap_or(self.settings.base))),
+                1013 => Step::Retry(Some(pause.unwrap_or(self.settings.base))),
+                4429 => Step::Retry(Some(pause.unwrap_or_default().max(FLOODED))),
                 4408 => Step::Retry(None),
                 1000 | 1002 | 1003 | 1007..=1010 | 4400..=4499 => {
                     Step::Stop(CloseReason::Code { code: *code, reason: reason.clone() })
@@ -57,3 +58,6 @@ impl Core {
         }
     }
 }
+
+/// The shortest pause after a connection that the server has closed because we said too much.
+const FLOODED: Duration = Duration::from_secs(5);

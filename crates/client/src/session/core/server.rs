@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use throng_protocol::{Code, Timestamp};
 
 use crate::session::core::room::{Events, How, Membership, Room};
-use crate::session::core::{Answer, Core, End, Output, Phase, Request, Resume, RoomKey, Token};
+use crate::session::core::{
+    Admission, Answer, Core, End, Output, Phase, Request, Resume, RoomKey, Token,
+};
 use crate::session::error::{Refusal, SessionError};
 use crate::session::event::{HistoryQuery, Page, Sent};
 use crate::session::incoming::{self, Incoming};
@@ -20,8 +22,8 @@ impl Core {
         connected: incoming::Connected,
         resuming: bool,
     ) {
-        if resuming && !connected.resumed && self.settings.tickets {
-            // Whoever the server takes us for now, it has seen no ticket.
+        if resuming && !connected.resumed && self.settings.admission != Admission::Open {
+            // Whoever the server takes us for now, it has seen no ticket or token.
             self.resume = None;
             self.disconnect();
             return self.wait(now, now);
@@ -46,6 +48,7 @@ impl Core {
             info: connected.info.map(|info| info.get().to_owned()),
             resumed: connected.resumed,
             user_count: connected.user_count,
+            expires_at: connected.expires_at.map(Timestamp),
         });
         self.identity = Some(Arc::clone(&identity));
         self.outputs.push_back(Output::Status(Status::Online(identity)));
@@ -203,6 +206,12 @@ impl Core {
                     self.answer(token, Ok(Answer::Pong(now.duration_since(sent))));
                 }
             }
+            Incoming::Authed { reference, expires_at } => {
+                let request = reference.and_then(|reference| self.requests.remove(&reference));
+                if let Some(Request::Auth(token)) = request {
+                    self.answer(token, Ok(Answer::Authed(expires_at.map(Timestamp))));
+                }
+            }
             Incoming::Error { reference, room, refusal } => {
                 self.handle_error(now, reference, room, refusal);
             }
@@ -286,7 +295,9 @@ impl Core {
                     self.answer(token, Ok(Answer::Left));
                 }
             }
-            Some(Request::History(_, token, _) | Request::Ping(token, _)) => {
+            Some(
+                Request::History(_, token, _) | Request::Ping(token, _) | Request::Auth(token),
+            ) => {
                 self.answer(token, Err(refusal.into()));
             }
             Some(Request::Gap(key, _)) => self.handle_gap_refused(now, key, &refusal),

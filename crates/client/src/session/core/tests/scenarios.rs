@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::world::{World, settings};
 use crate::session::core::outbox::IN_FLIGHT;
-use crate::session::core::{End, Settings, Target};
+use crate::session::core::{Admission, End, Settings, Target};
 use crate::session::error::{CloseReason, SessionError};
 use crate::session::event::{JoinOptions, RoomEvent};
 use crate::session::outgoing::Body;
@@ -306,7 +306,7 @@ fn volatile_messages_are_sent_now_or_never() {
 
 #[test]
 fn tickets_are_for_new_sessions() {
-    let settings = Settings { tickets: true, ..settings() };
+    let settings = Settings { admission: Admission::Tickets, ..settings() };
     let token = || Some("t0".to_owned());
     // Within the window, the token will do.
     let mut world = with(settings.clone());
@@ -330,6 +330,47 @@ fn tickets_are_for_new_sessions() {
     world.end(closed(4401));
     world.settle();
     assert_eq!(world.attempts[attempts..], [None]);
+}
+
+#[test]
+fn a_token_is_shown_until_it_is_refused() {
+    let settings = Settings { admission: Admission::Token, ..settings() };
+    let token = || Some("t0".to_owned());
+    let mut world = with(settings);
+    world.drop_connection();
+    world.settle();
+    assert_eq!(world.attempts, [None, token()]);
+    // The server would take us for anybody.
+    world.server.expire();
+    world.drop_connection();
+    world.settle();
+    assert_eq!(world.attempts[2..], [token(), None]);
+    // The session is refused, which does not mean that the token is.
+    world.reachable = false;
+    world.drop_connection();
+    world.core.handle_hurry(world.now);
+    world.end(refused(401));
+    assert!(!is_closed(&world));
+    world.reachable = true;
+    world.settle();
+    assert_eq!(world.attempts.last(), Some(&None));
+    world.reachable = false;
+    world.end(closed(4401));
+    world.core.handle_hurry(world.now);
+    world.end(refused(401));
+    assert_eq!(world.status, Some(Status::Closed(CloseReason::Status(401))));
+}
+
+#[test]
+fn who_says_too_much_waits_for_a_while() {
+    let mut world = world();
+    world.end(closed(4429));
+    assert!(retry_in(&world) >= Duration::from_secs(5));
+    world.settle();
+    world.push(json!({"type": "error", "code": "rate_limited", "message": "", "temporary": true,
+        "retryAfter": 100}));
+    world.end(closed(4429));
+    assert!(retry_in(&world) >= Duration::from_secs(5));
 }
 
 #[test]

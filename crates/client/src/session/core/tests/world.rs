@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::model::Server;
-use crate::session::core::{Answer, Core, End, Output, RoomKey, Settings, Target, Token};
+use crate::session::core::{
+    Admission, Answer, Core, End, Output, RoomKey, Settings, Target, Token,
+};
 use crate::session::error::SessionError;
 use crate::session::event::{JoinOptions, Position, RoomEvent, Sent};
 use crate::session::outgoing::Body;
@@ -56,7 +58,7 @@ pub(super) fn settings() -> Settings {
         outbox: 1000,
         outbox_bytes: 1 << 20,
         resend: false,
-        tickets: false,
+        admission: Admission::Open,
         seed: 42,
     }
 }
