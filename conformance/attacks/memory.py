@@ -1,159 +1,94 @@
-"""Clients that try to make the server keep, or inflate, more than they send."""
+"""Peers that try to make the server keep more than they send."""
 
-from attacks import (MEBIBYTE, Growth, attack, bystander, check, crowd, disperse, throng, unharmed, upgrade)
-from rig.connection import describe_close
-from rig.frames import BINARY, CLOSE, CONTINUATION, PING, RSV1, deflated, frame, request, text
+from attacks import MEBIBYTE, Table, World
+from attacks.stage import disperse
+from rig.frames import BINARY, CONTINUATION, frame, text
 
-DEFLATE = "permessage-deflate"
-
-
-def closed_with(peer, code, timeout=30):
-    """The server's close frame has this code; a connection that is reset first counts as well when
-    the code is None."""
-    while True:
-        got = peer.frame(timeout)
-        if isinstance(got, str):
-            return check(False, f"{got} instead of close {code}")
-        if got.opcode == CLOSE:
-            said = describe_close(got.payload)
-            return check(said == f"close {code}", f"{said} instead of close {code}")
+ATTACKS = Table("memory", ceiling=12)
 
 
-@attack
-def a_thousand_announce_16_mebibytes_and_send_one_byte():
-    with throng() as server, bystander(server) as peer:
-        growth = Growth(server)
-        liars = crowd(server, 1000)
-        for liar in liars:
-            liar.send(frame(BINARY, b"x", announce=16 * MEBIBYTE))
-        unharmed(server, peer, "while 16 GiB are announced")
-        growth.check(12 * MEBIBYTE, "1,000 connections with one byte of 16 MiB")
-        disperse(liars)
-        unharmed(server, peer)
+@ATTACKS.row("1,000 announce 16 MiB and send one byte", "held")
+def _(stage):
+    liars = stage.crowd(1000)
+    for liar in liars:
+        liar.send(frame(BINARY, b"x", announce=16 * MEBIBYTE))
+    answer = stage.status("GET", "/healthz")
+    disperse(liars)
+    return "held" if answer == "200" else answer
 
 
-@attack
-def a_hundred_send_one_mebibyte_of_an_endless_message():
+@ATTACKS.row("100 send 1 MiB of 16 MiB", "held", ceiling=212)
+def _(stage):
     """What is really sent may be kept, but not much more than that."""
-    with throng() as server, bystander(server) as peer:
-        growth = Growth(server)
-        senders = crowd(server, 100)
-        for sender in senders:
-            sender.send(frame(BINARY, bytes(MEBIBYTE), announce=16 * MEBIBYTE))
-        unharmed(server, peer, "while 100 MiB are held")
-        growth.check(2 * 100 * MEBIBYTE + 12 * MEBIBYTE, "100 connections with 1 MiB of 16 MiB")
-        disperse(senders)
-        unharmed(server, peer)
+    senders = stage.crowd(100)
+    for sender in senders:
+        sender.send(frame(BINARY, bytes(MEBIBYTE), announce=16 * MEBIBYTE))
+    answer = stage.status("GET", "/healthz")
+    disperse(senders)
+    return "held" if answer == "200" else answer
 
 
-@attack
-def bombs_are_not_inflated_beyond_the_limit():
-    with throng('[echo]\nmax_message = "4MiB"\ndeflate = true\n') as server, bystander(server) as peer:
-        growth = Growth(server)
-        bomb = frame(BINARY, deflated(bytes(512 * MEBIBYTE)), rsv=RSV1)
-        for _ in range(8):
-            bomber, _ = upgrade(server.port, "/echo", extensions=DEFLATE)
-            with bomber:
-                bomber.send(bomb)
-                closed_with(bomber, 1009)
-        growth.check(24 * MEBIBYTE, "8 bombs of 512 MiB")
-        unharmed(server, peer)
+@ATTACKS.row("300 keep a message of a room open, in 60,000 bytes of fragments of one byte", "held", ceiling=64)
+def _(stage):
+    peers = [stage.upgrade("/ws/demo:partial") for _ in range(300)]
+    burst = text(b"a", fin=False) + frame(CONTINUATION, b"b", fin=False) * 20_000
+    for peer in peers:
+        peer.send(burst)
+    answer = stage.status("GET", "/healthz")
+    disperse(peers)
+    return "held" if answer == "200" else answer
 
 
-@attack
-def bombs_in_fragments():
-    with throng('[echo]\nmax_message = "4MiB"\ndeflate = true\n') as server, bystander(server) as peer:
-        growth, data = Growth(server), deflated(bytes(128 * MEBIBYTE))
-        parts = [data[at:at + 1000] for at in range(0, len(data), 1000)]
-        bomber, _ = upgrade(server.port, "/echo", extensions=DEFLATE)
-        with bomber:
-            bomber.send(frame(BINARY, parts[0], rsv=RSV1, fin=False))
-            bomber.send(b"".join(frame(CONTINUATION, part, fin=False) for part in parts[1:-1]))
-            bomber.send(frame(CONTINUATION, parts[-1]))
-            closed_with(bomber, 1009)
-        growth.check(24 * MEBIBYTE, "a bomb in fragments")
-        unharmed(server, peer)
+@ATTACKS.row("10,000 rooms that are each joined once", "held", ceiling=48)
+def _(stage):
+    for start in range(0, 10_000, 100):
+        with stage.client(full=True) as client:
+            for n in range(start, start + 100):
+                client.write({"type": "join", "room": f"demo:once{n}", "ref": n + 1})
+            client.answer(start + 100)
+    return "held" if stage.status("GET", "/healthz") == "200" else "not healthy"
 
 
-@attack
-def floods_of_empty_fragments():
-    with throng() as server, bystander(server) as peer:
-        growth = Growth(server)
-        for _ in range(4):
-            flooder, _ = upgrade(server.port, "/echo")
-            with flooder:
-                flooder.send(text("", fin=False) + frame(CONTINUATION, fin=False) * 300_000)
-                closed_with(flooder, 1008)
-        growth.check(12 * MEBIBYTE, "fragments of nothing")
-        unharmed(server, peer)
+BUDGET = World("a small budget", '[limits]\nmemory = "64MiB"\nhandshake_timeout = "2s"\n')
 
 
-@attack
-def floods_of_one_byte_fragments():
-    with throng() as server, bystander(server) as peer:
-        growth = Growth(server)
-        for _ in range(4):
-            flooder, _ = upgrade(server.port, "/echo")
-            with flooder:
-                flooder.send(text("a", fin=False) + frame(CONTINUATION, b"b", fin=False) * 300_000)
-                closed_with(flooder, 1008)
-        growth.check(16 * MEBIBYTE, "fragments of one byte")
-        unharmed(server, peer)
+@ATTACKS.row("partial messages up to the budget of the process", "held: newcomers are refused, then let in again", world=BUDGET, needs="memory budget",
+             ceiling=160)
+def _(stage):
+    from attacks.stage import eventually
+
+    senders, refused = [], ""
+    for _ in range(60):
+        try:
+            sender = stage.upgrade("/echo")
+        except OSError as error:
+            refused = str(error)
+            break
+        senders.append(sender)
+        sender.send(frame(BINARY, bytes(3 * MEBIBYTE), announce=16 * MEBIBYTE), timeout=3)
+    answer = stage.refused("/echo")
+    disperse(senders)
+    eventually(lambda: stage.refused("/echo") == "101", 20, "nobody gets in when the memory is free again")
+    return "held: newcomers are refused, then let in again" if refused or answer in ("429", "503") else f"held, {answer}"
 
 
-@attack
-def headers_without_end():
-    with throng() as server, bystander(server) as peer:
-        growth = Growth(server)
-        for flood in (["X-Test: " + "a" * (2 * MEBIBYTE)], [f"X-{n}: {n}" for n in range(50_000)], ["b" * (2 * MEBIBYTE) + ": 1"]):
-            for _ in range(5):
-                with attack_connection(server) as flooder:
-                    flooder.send(request("/echo", add=flood))
-                    answer = flooder.response()
-                    check(answer in ("reset", "end of file") or answer.status in (400, 431), f"answered {answer}")
-        growth.check(12 * MEBIBYTE, "heads of 2 MiB")
-        unharmed(server, peer)
+@ATTACKS.row("the budget of one connection", "close 1009", needs="connection budget", world=World(
+    "a small budget of each connection", '[echo]\nbudget = "1MiB"\nmax_message = "16MiB"\n'))
+def _(stage):
+    with stage.upgrade("/echo") as peer:
+        peer.send(frame(BINARY, bytes(8 * MEBIBYTE), announce=16 * MEBIBYTE), timeout=5)
+        got = peer.message(10)
+        return got if isinstance(got, str) else "taken"
 
 
-def attack_connection(server):
-    from attacks import Connection
+@ATTACKS.row("more rooms than the server may have", "error too_many_rooms",
+             needs="total rooms", world=World("few rooms", "[limits]\nmax_total_rooms = 50\n"))
+def _(stage):
+    from rig.rooms import outcome
 
-    return Connection(server.port)
-
-
-@attack
-def pings_whose_pongs_are_never_read():
-    with throng() as server, bystander(server) as peer:
-        growth = Growth(server)
-        flooders = crowd(server, 8, receive_buffer=4096)
-        for flooder in flooders:
-            flood(flooder, frame(PING, b"p" * 125) * 2000, 16 * MEBIBYTE)
-        unharmed(server, peer, "during a flood of pings")
-        growth.check(8 * 3 * MEBIBYTE, "8 floods of pings")  # an outbox each, and the buffers that hold it
-        disperse(flooders)
-        unharmed(server, peer)
-
-
-@attack
-def echoes_that_are_never_read():
-    with throng() as server, bystander(server) as peer:
-        growth = Growth(server)
-        flooders = crowd(server, 8, receive_buffer=4096)
-        for flooder in flooders:
-            flood(flooder, frame(BINARY, bytes(50_000)) * 4, 16 * MEBIBYTE)
-        unharmed(server, peer, "while echoes pile up")
-        growth.check(8 * 3 * MEBIBYTE, "8 floods of echoes")
-        disperse(flooders)
-        unharmed(server, peer)
-
-
-def flood(peer, burst, most):
-    """Sends without ever reading, until the server stops taking it."""
-    peer.socket.setblocking(True)
-    peer.socket.settimeout(0.7)
-    sent = 0
-    try:
-        while sent < most:
-            sent += peer.socket.send(burst)
-    except OSError:
-        pass  # held back, or cut: both are good
+    found = set()
+    for start in range(0, 100, 50):
+        with stage.client(full=True) as client:
+            found |= {outcome(client.ask({"type": "join", "room": f"demo:total{n}"})) for n in range(start, start + 50)}
+    found.discard("joined")
+    return " / ".join(sorted(found)) or "no refusal"

@@ -21,6 +21,36 @@ async function freePort() {
   return port;
 }
 
+/** The binary under test. */
+function binary() {
+  const file = process.env.THRONG_BIN;
+  if (!file) throw new Error('THRONG_BIN must name the throng binary');
+  return file;
+}
+
+/** Our variables without those that are settings to the binary. */
+const ENV = Object.fromEntries(Object.entries(process.env).filter(([key]) => !key.startsWith('THRONG_')));
+
+/**
+ * Runs a command of the binary.
+ * @param {string[]} args
+ * @param {string} [input]
+ * @returns {Promise<string>} what it prints
+ */
+export async function throng(args, input = '') {
+  const child = spawn(binary(), args, { stdio: ['pipe', 'pipe', 'pipe'], env: ENV });
+  let [out, complaint] = ['', ''];
+  child.stdout.on('data', (data) => { out += data; });
+  child.stderr.on('data', (data) => { complaint += data; });
+  child.stdin.end(input);
+  const [code] = await once(child, 'close');
+  if (code !== 0) throw new Error(`throng ${args.join(' ')}: ${complaint}`);
+  return out;
+}
+
+/** For rooms without the mapping of the page: everybody may be anywhere, as it is not by default. */
+export const OPEN = ['--set', 'access.anonymous=*'];
+
 /** The binary under test, started and stopped at will on one port. */
 export class Server {
   /** @type {import('node:child_process').ChildProcess | null} */ #process = null;
@@ -40,14 +70,15 @@ export class Server {
     return server;
   }
 
+  /** What it has printed. */
+  get output() {
+    return this.#output;
+  }
+
   /** Starts it unless it runs. */
   async start() {
     if (this.#process !== null) return;
-    const binary = process.env.THRONG_BIN;
-    if (!binary) throw new Error('THRONG_BIN must name the throng binary');
-    // THRONG_… variables are settings to the binary; it gets none of ours.
-    const env = Object.fromEntries(Object.entries(process.env).filter(([key]) => !key.startsWith('THRONG_')));
-    const child = spawn(binary, ['serve', ...this.options, '--listen', `127.0.0.1:${this.port}`], { stdio: ['ignore', 'pipe', 'pipe'], env });
+    const child = spawn(binary(), ['serve', ...this.options, '--listen', `127.0.0.1:${this.port}`], { stdio: ['ignore', 'pipe', 'pipe'], env: ENV });
     this.#process = child;
     child.stdout.on('data', (data) => { this.#output += data; });
     child.stderr.on('data', (data) => { this.#output += data; });
@@ -76,6 +107,44 @@ export class Server {
     } catch {
       return false;
     }
+  }
+}
+
+/** A server with users who log in, in a data directory of its own, and a key for its API. */
+export class Club {
+  /** @param {Server} server @param {string} folder @param {string} key */
+  constructor(server, folder, key) {
+    this.server = server;
+    this.folder = folder;
+    this.key = key;
+  }
+
+  /**
+   * Ada and Bo have the password `correct horse`; Ada may be in `team:*`.
+   * @param {string[]} [options] of `throng serve`
+   */
+  static async open(options = []) {
+    const folder = await mkdtemp(join(tmpdir(), 'throng-club-'));
+    const add = (/** @type {string[]} */ ...args) => throng(['user', 'add', ...args, '--password-stdin', '--data', folder], 'correct horse\n');
+    await add('ada', '--name', 'Ada Lovelace', '--room', 'team:*', '--room', 'live:team:*');
+    await add('bo', '--name', 'Bo');
+    const [key = '', line = ''] = (await throng(['key', 'new', '--name', 'test'])).trim().split('\n');
+    const server = await Server.start(['--data', folder, '--set', 'login.enabled=true', '--set', 'login.attempts=10/m burst 10', '--set', `api.keys=${line}`, ...options]);
+    return new Club(server, folder, key);
+  }
+
+  /** Asks the HTTP API. @param {string} method @param {string} path below /api/v1 @param {object} [body] */
+  async api(method, path, body) {
+    const headers = { Authorization: `Bearer ${this.key}`, ...(body && { 'Content-Type': 'application/json' }) };
+    const response = await fetch(new URL(`/api/v1${path}`, this.server.url), { method, headers, body: body && JSON.stringify(body) });
+    const text = await response.text();
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
+    return text === '' ? undefined : JSON.parse(text);
+  }
+
+  async close() {
+    await this.server.stop();
+    await rm(this.folder, { recursive: true, force: true });
   }
 }
 
@@ -137,6 +206,9 @@ export function newRoom() {
   return `room-${rooms}`;
 }
 
+/** What the server calls a room that people call so. @param {string} name */
+export const roomOf = (name) => `demo:${name}`;
+
 /** Everything the page has to complain of, but for the failed connections of a server that is down. @param {import('playwright-core').Page} page */
 function watch(page) {
   /** @type {string[]} */
@@ -181,6 +253,21 @@ export class Person {
     const person = new Person(page, complaints);
     await person.online();
     return person;
+  }
+
+  /** By the form that is open. @param {string} user @param {string} [password] */
+  async signIn(user, password = 'correct horse') {
+    await this.page.locator('#login-user').fill(user);
+    await this.page.locator('#login-password').fill(password);
+    await this.page.locator('#login-password').press('Enter');
+  }
+
+  /** Waits until the page says so about the connection. @param {RegExp} words */
+  async reads(words) {
+    await this.page.waitForFunction((source) => {
+      const banner = document.getElementById('banner');
+      return banner?.hidden === false && new RegExp(source).test(document.getElementById('banner-text')?.textContent ?? '');
+    }, words.source);
   }
 
   online() {

@@ -43,7 +43,7 @@ try {
     for (const name of names) {
       const client = connect('/ws', { name });
       client.join('lobby');
-      if (name !== 'Jun') client.join('design');
+      if (name !== 'Jun') client.join('demo:design');
       await client.join('live:lobby', { echo: false }).ready;
       crowd[name] = client;
     }
@@ -56,7 +56,7 @@ try {
   }, [who, room, text]);
 
   // Other rooms, one of them with something new.
-  for (const room of ['design', 'ops:alerts']) {
+  for (const room of ['design', 'alerts']) {
     await craig.page.locator('#join-room').fill(room);
     await craig.page.locator('#join-room').press('Enter');
     await craig.page.waitForFunction((hash) => location.hash === hash, `#/room/${room}`);
@@ -78,9 +78,9 @@ try {
   await stage.evaluate(() => /** @type {any} */ (window).crowd.Jun.close());
   await craig.sees(CROWD.length + 1);
   await noor.sees(CROWD.length + 1);
-  await says('Hedy L.', 'design', 'The new icons are in the folder.');
-  await says('Ines Romero', 'design', 'Love the orange one.');
-  await says('Hedy L.', 'design', 'Then orange it is.');
+  await says('Hedy L.', 'demo:design', 'The new icons are in the folder.');
+  await says('Ines Romero', 'demo:design', 'Love the orange one.');
+  await says('Hedy L.', 'demo:design', 'Then orange it is.');
   await craig.unread('design', 3);
   const link = await craig.page.locator('#people-list a', { hasText: 'Ada Lovelace' }).getAttribute('href') ?? '';
   const me = await craig.page.evaluate(() => sessionStorage.getItem('throng.ids') ?? '');

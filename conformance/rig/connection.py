@@ -45,6 +45,7 @@ class Connection:
     port: int
     host: str = "127.0.0.1"
     receive_buffer: int = 0
+    source: str = ""  # the address to connect from, such as 127.0.0.2
     inbox: bytearray = field(default_factory=bytearray)
     ended: str = ""  # "end of file" or "reset" once the peer has gone
 
@@ -52,6 +53,8 @@ class Connection:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if self.receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer)
+        if self.source:
+            self.socket.bind((self.source, 0))
         self.socket.settimeout(10)
         self.socket.connect((self.host, self.port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -219,9 +222,17 @@ def describe_close(payload):
     return f"close {struct.unpack('!H', payload[:2])[0]}" if payload else "close without code"
 
 
-def upgrade(port, path, *, extensions=None, add=(), receive_buffer=0, timeout=10.0):
-    """A connection after a good handshake, with the response. Raises when it is refused."""
-    peer = Connection(port, receive_buffer=receive_buffer)
+class Refused(ConnectionError):
+    """A handshake that was not answered with a good 101; `status` is its status, or one of ENDED."""
+
+    def __init__(self, path, status, answer):
+        super().__init__(f"handshake on {path[:100]} refused: {status}")
+        self.status, self.answer = status, answer
+
+
+def upgrade(port, path, *, extensions=None, add=(), receive_buffer=0, source="", timeout=10.0):
+    """A connection after a good handshake, with the response. Raises `Refused`."""
+    peer = Connection(port, receive_buffer=receive_buffer, source=source)
     key = base64.b64encode(os.urandom(16)).decode()
     lines = list(add) + ([f"Sec-WebSocket-Extensions: {extensions}"] if extensions else [])
     peer.send(frames.request(path, host=f"127.0.0.1:{port}", change={"Sec-WebSocket-Key": key}, add=lines))
@@ -229,7 +240,7 @@ def upgrade(port, path, *, extensions=None, add=(), receive_buffer=0, timeout=10
     status = answer.status if isinstance(answer, Response) else answer
     if status != 101 or answer.get("sec-websocket-accept") != accept_for(key):
         peer.socket.close()
-        raise ConnectionError(f"handshake on {path} refused: {status}")
+        raise Refused(path, status, answer)
     return peer, answer
 
 

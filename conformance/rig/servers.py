@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -37,6 +37,9 @@ class Server:
     process: subprocess.Popen = None
     log: Path = None
     host: str = "127.0.0.1"
+    facts: dict = field(default_factory=dict)  # what the preparation of its folder left: keys, files
+    command: list = field(default_factory=list)
+    folder: Path = None
 
     def __enter__(self):
         return self
@@ -72,6 +75,12 @@ class Server:
                 self.process.kill()
                 self.process.wait()
 
+    def again(self, wait=60.0):
+        """The same server once more: same command, port, folder, log."""
+        process = launch(self.command, self.folder, self.log)
+        wait_for_port(self.port, process, wait)
+        return replace(self, process=process)
+
     def tail(self, lines=20):
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log else ""
 
@@ -95,23 +104,37 @@ def without_settings():
     return {name: value for name, value in os.environ.items() if not name.startswith("THRONG_")}
 
 
-def throng(config="", *, arguments=(), program=None, wait=60.0):
-    """Starts throng with this configuration text on a free port."""
+def throng(config="", *, arguments=(), program=None, wait=60.0, prepare=None, data=False, limit_files=0):
+    """Starts throng with this configuration text on a free port.
+
+    `prepare` is called with the folder before the start; it may write files there and returns facts about them, of which
+    `config` is added to the configuration and `arguments` to the command. With `data` the server keeps its rooms there; `limit_files` is its `ulimit -n`.
+    """
     folder = Path(tempfile.mkdtemp(prefix="throng-test-"))
     port, log = free_port(), folder / "log"
-    (folder / "throng.toml").write_text(config)
-    command = [program or binary(), "serve", "--config", folder / "throng.toml", "--memory", *arguments]
+    facts = (prepare(folder) if prepare else None) or {}
+    (folder / "throng.toml").write_text(config + facts.get("config", ""))
+    command = [program or binary(), "serve", "--config", folder / "throng.toml", *arguments]
+    command += ["--data", folder / "data"] if data else ["--memory"]
     if "--listen" not in arguments:
         command += ["--listen", f"127.0.0.1:{port}"]
-    with log.open("wb") as sink:
-        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
-                                   env=without_settings())
-    server = Server("throng", port, path="/echo", subprotocol=None, process=process, log=log)
+    command += facts.get("arguments", [])
+    if limit_files:
+        command = ["prlimit", f"--nofile={limit_files}", *command]
+    log.touch()
+    process = launch(command, folder, log)
+    server = Server("throng", port, path="/echo", subprotocol=None, process=process, log=log, facts=facts, command=command,
+                    folder=folder)
     try:
         wait_for_port(port, process, wait)
     except RuntimeError as error:
         raise RuntimeError(f"{error}:\n{server.tail()}") from None
     return server
+
+
+def launch(command, folder, log):
+    with log.open("ab") as sink:
+        return subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, env=without_settings())
 
 
 def wait_for_port(port, process, seconds=60.0):

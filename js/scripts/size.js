@@ -19,7 +19,7 @@ export async function sizes() {
     return gzipSync(outputFiles[0]?.contents ?? '', { level: 9 }).length;
   };
   return {
-    core: await weigh('index', ['./sse.js', './share.js']),
+    core: await weigh('index', ['./sse.js', './share.js', './renewal.js']),
     sse: await weigh('sse', ['./websocket.js']),
     share: await weigh('share', ['./client.js']),
   };

@@ -26,6 +26,8 @@ export class Client extends Emitter {
   /** What the ticket said about us. @type {any} */ info = undefined;
   /** Users of the server, when we connected. */
   userCount = 0;
+  /** When the session ends unless a ticket renews it, in milliseconds since 1970 by our clock; 0 when that is not known. */
+  expiresAt = 0;
   /** Our own room: direct messages arrive here. @type {Room} */ me;
 
   /** @type {Options} */ #options;
@@ -38,6 +40,9 @@ export class Client extends Emitter {
   /** What else waits for a reply on this connection. @type {Map<number, (reply: Frame) => void>} */ #replies = new Map();
   /** Rooms that wait for their part of `resumed`. @type {Set<Room>} */ #returning = new Set();
   #maxPayload = Infinity;
+  /** @type {Promise<import('./renewal.js').Renewal> | undefined} */ #renewal;
+  /** How far our clock is ahead of the server's, in milliseconds. */ #ahead = 0;
+  /** Whether this connection has shown who we are, if we are anybody. @type {unknown} */ #shown;
   #wasOnline = false;
   #closed = false;
   /** @type {Store<import('./session.js').Kept>} */ #identity;
@@ -48,6 +53,7 @@ export class Client extends Emitter {
   #saving = false;
   #saves = new Saves((error) => this.emit('error', error));
   #flushing = false;
+  /** What the server last complained of by itself: why it puts us out of a room. */ #complaint = new ThrongError('forbidden');
   /** @type {() => void} */ #someRoom = () => {};
   /** @type {Promise<void>} */ #roomy = new Promise((resolve) => { this.#someRoom = resolve; });
   /** @type {import('./room.js').Host} */ #host = {
@@ -88,6 +94,7 @@ export class Client extends Emitter {
         error.payload = item.message;
         this.emit('error', error);
       },
+      limited: (limit) => this.emit('limited', limit),
     });
     this.me = new Room('@', {}, this.#host);
     this.#connection = new Connection({
@@ -152,6 +159,22 @@ export class Client extends Emitter {
     return Date.now() - start;
   }
 
+  /**
+   * Shows a new ticket of the same user, or a token instead: the session goes on, with the rights and the expiry of that.
+   * @param {string | null | undefined} ticket
+   * @param {string | null} [token]
+   * @returns {Promise<{ expiresAt?: number }>}
+   */
+  authenticate(ticket, token) {
+    return new Promise((resolve, reject) => {
+      if (this.status !== 'online') throw new ThrongError('unavailable');
+      this.#command({ type: 'auth', ticket, token }, ({ type, ref, ...reply }) => {
+        if (type === 'authed') resolve(reply);
+        else reject(refusal(reply));
+      });
+    });
+  }
+
   /** Takes back a message that was never sent; its promise is rejected with `discarded`. @param {number} id of `pending` */
   discard(id) {
     return this.#outbox.discard(id);
@@ -189,19 +212,26 @@ export class Client extends Emitter {
 
   /** Called with replies to frames that were passed on. @internal @type {((reply: Frame) => void) | undefined} */ stray;
 
-  /** @param {number} failures @returns {Promise<Target>} */
+  /** @param {number} failures @returns {Promise<Target | undefined>} */
   async #target(failures) {
     await (this.#loading ??= this.#load());
-    const { ticket, name, transport, WebSocket, fetch } = this.#options;
+    const { name, transport, WebSocket, fetch, ticket: ask, token: word } = this.#options;
     if (transport === 'sse') await this.#roomy; // a stream is a stream of rooms
-    const { token, id, isOver } = this.#session;
+    const { token: resume, id: sessionId, isOver } = this.#session;
+    const [ticket, token] = await Promise.all(isOver || failures > 2 ? [ask?.({ resumable: !isOver }), typeof word === 'function' ? word() : word] : []);
+    this.#shown = !(ask ?? word) || ticket || token;
+    if (isOver && !this.#shown) return undefined;
     return {
-      url: this.#url, name, transport, WebSocket, fetch, wake: this.#up, locks: this.#locks,
-      ticket: ticket && (isOver || failures > 2) ? await ticket() : undefined,
-      token: token || undefined,
-      sessionId: id || undefined,
+      url: this.#url, name, transport, WebSocket, fetch, wake: this.#up, locks: this.#locks, ticket, token, resume, sessionId,
       rooms: [...this.#rooms.values()].filter((room) => room !== this.me).map((room) => room.request()),
     };
+  }
+
+  /** @param {number} [end] of the session, by the server's clock */
+  #expires(end) {
+    this.expiresAt = end ? end + this.#ahead : 0;
+    if (end && this.#options.refresh !== false) this.#renewal ??= import('./renewal.js').then(({ Renewal }) => new Renewal(this, this.#options));
+    this.#renewal?.then((renewal) => renewal.arm(), () => {}); // without it the session ends, and another begins
   }
 
   async #load() {
@@ -303,6 +333,9 @@ export class Client extends Emitter {
         return;
       case 'reconnect':
         return this.#connection.slot(frame.after);
+      case 'authed':
+        this.#expires(frame.expiresAt);
+        break;
       case 'joined':
         if (ref === undefined && room && !room.joined && !this.#returning.has(room)) this.#enter(room, frame);
         break;
@@ -312,14 +345,15 @@ export class Client extends Emitter {
         if (reply || this.#asks.answered(frame)) break;
         if (ref !== undefined && this.stray) return this.stray(frame);
         this.#connection.hold(frame.retryAfter);
-        this.emit('error', error);
-        return;
+        this.#complaint = error;
+        return this.emit('error', error);
       }
       case 'left':
+        if (ref === undefined && room) this.#refused(room, this.#complaint);
+        break;
       case 'history':
       case 'resumed':
       case 'pong':
-      case 'authed':
         break;
       default:
         if (room?.joined) this.#message(room, frame);
@@ -344,10 +378,16 @@ export class Client extends Emitter {
   /** @param {Frame} frame */
   #connected(frame) {
     const { resumed, userId, limits } = frame;
-    const back = this.#wasOnline;
-    this.#wasOnline = true;
     const session = this.#session;
     session.slot = frame.slot;
+    if (!resumed && !this.#shown && session.slot === undefined) {
+      session.token = ''; // the server has forgotten us, and took us for nobody
+      return this.#connection.restart('session');
+    }
+    const back = this.#wasOnline;
+    this.#wasOnline = true;
+    this.#ahead = Date.now() - frame.timestamp || 0;
+    if (!resumed || frame.expiresAt) this.#expires(frame.expiresAt);
     session.token = frame.resume ?? '';
     session.id = frame.sessionId;
     session.userId = userId;
@@ -453,24 +493,26 @@ export class Client extends Emitter {
     this.#outbox.landed();
     const replies = [...this.#replies.values()];
     this.#replies.clear();
-    for (const reply of replies) reply({ type: LOST });
+    for (const reply of replies) reply({ type: LOST, code: 'uncertain' });
   }
 
   /** The server does not know our session any more. */
   #expired() {
     this.#session.token = '';
-    return this.#options.ticket !== undefined;
+    const { ticket, token } = this.#options;
+    return typeof (ticket ?? token) === 'function';
   }
 
   /** @param {import('./connection.js').Status} status */
   #status(status) {
-    if (status.status === 'closed') {
-      this.#closed = true;
-      this.#listen('removeEventListener');
-      this.#outbox.clear();
-      this.#asks.end(new ThrongError('closed', 'The client was closed.'));
-    }
+    if (status.status !== 'closed') return this.emit('status', status);
+    this.#closed = true;
+    this.#listen('removeEventListener');
+    this.#outbox.clear();
+    this.#asks.end(new ThrongError('closed', 'The client is closed.'));
+    this.#expires();
     this.emit('status', status);
+    if (status.code === 4401) this.emit('signedout', status);
   }
 
   /** @param {'addEventListener' | 'removeEventListener'} change */

@@ -15,7 +15,7 @@ import { STOP, afterClose, backoff } from './backoff.js';
 /**
  * Who uses a connection.
  * @typedef {object} Owner
- * @property {(failures: number) => Promise<Target>} target asked before every attempt
+ * @property {(failures: number) => Promise<Target | undefined>} target asked before every attempt; without one there is none
  * @property {(frame: Frame) => void} frame the first of every connection is `connected`
  * @property {() => void} lost the connection is gone, whatever happens next
  * @property {() => boolean} again whether to come back after 4401
@@ -132,7 +132,7 @@ export class Connection {
   async #next() {
     const dial = /** @type {Dial} */ (this.#dials.shift());
     const turn = ++this.#turn;
-    /** @type {Target} */
+    /** @type {Target | undefined} */
     let target;
     try {
       target = await this.owner.target(this.#failures);
@@ -143,6 +143,7 @@ export class Connection {
       return this.#closed(1006, 'ticket');
     }
     if (turn !== this.#turn) return;
+    if (!target) return this.#set({ status: 'closed', reason: 'no ticket', code: 4401 });
     /** @param {() => void} act @returns {void} only while this attempt is the current one */
     const mine = (act) => {
       if (turn === this.#turn) act();

@@ -12,7 +12,12 @@
 
 /**
  * @typedef {object} Options
- * @property {() => string | Promise<string>} [ticket] asked before each new session, not when one is resumed
+ * @property {(wanted: { refresh?: boolean, resumable: boolean }) => string | null | undefined | Promise<string | null | undefined>} [ticket]
+ *   asked before each new session, with `refresh` before one expires, and with `resumable` when one could not be resumed so far.
+ *   Nothing: there is none, and unless the session can be resumed we are signed out
+ * @property {string | (() => string | null | undefined | Promise<string | null | undefined>)} [token] who we are, as a JWT or
+ *   what else the server takes; shown with each new session
+ * @property {number | false} [refresh] how long before its end a session is renewed with a ticket, in milliseconds. Default 60 000
  * @property {string} [name] shown to others
  * @property {'memory' | 'local' | Store<Item[]>} [outbox] where unanswered messages are kept; `local` survives a reload of the
  *   tab. Default `memory`
@@ -36,6 +41,9 @@
  * @property {{ resumed: boolean }} reconnect back after a loss
  * @property {ThrongError} error refusals nobody waits for
  * @property {import('./room.js').Message} message every application message of every room, direct ones included
+ * @property {{ room: string, code: string, retryIn: number }} limited the server takes no more for now: what is in the outbox is
+ *   sent again in so many milliseconds
+ * @property {{ reason?: string }} signedout the session is no longer valid, and there is no ticket for another
  * @property {Pending[]} outbox the outbox has changed
  */
 

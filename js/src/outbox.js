@@ -13,6 +13,7 @@ import { ThrongError } from './error.js';
  * @property {boolean} sent may have reached the server in this session
  * @property {boolean} [flying] handed to this connection
  * @property {number} [tries] temporary refusals so far
+ * @property {boolean} [slow] nothing is sent beside it
  * @property {boolean} [orphan] its room was left
  * @property {(ack: any) => void} [resolve]
  * @property {(error: ThrongError) => void} [reject]
@@ -35,6 +36,7 @@ export class Outbox {
    * @param {() => void} options.changed
    * @param {() => void} options.ready something may be sent again
    * @param {(item: Item, error: ThrongError) => void} options.failed nobody waits for this one
+   * @param {(limit: { room: string, code: string, retryIn: number }) => void} options.limited a room takes no more for now
    */
   constructor(options) {
     this.options = options;
@@ -84,7 +86,7 @@ export class Outbox {
     return this.items.filter((item) => {
       const { room } = item;
       const count = flying.get(room) ?? 0;
-      const window = windows.get(room) ?? (item.tries ? 1 : WINDOW);
+      const window = windows.get(room) ?? (item.slow ? 1 : WINDOW);
       windows.set(room, window);
       if (item.flying || item.orphan || count >= window || !open(room) || this.#paused.has(room)) return false;
       flying.set(room, count + 1);
@@ -121,6 +123,8 @@ export class Outbox {
     }
     item.tries = (item.tries ?? 0) + 1;
     const wait = Math.max(error.retryAfter ?? 0, backoff(item.tries, this.options.backoff));
+    for (const each of this.#items) if (each.room === item.room) each.slow = true; // so that none overtakes it again
+    this.options.limited({ room: item.room, code: error.code, retryIn: wait });
     clearTimeout(this.#paused.get(item.room));
     this.#paused.set(item.room, setTimeout(() => {
       this.#paused.delete(item.room);
@@ -164,7 +168,7 @@ export class Outbox {
   clear() {
     for (const item of this.items) {
       if (item.sent) this.#uncertain(item);
-      else this.reject(item, new ThrongError('closed', 'The client was closed.', { room: item.room }));
+      else this.reject(item, new ThrongError('closed', 'The client is closed.', { room: item.room }));
     }
   }
 
@@ -181,7 +185,7 @@ export class Outbox {
   /** @param {Item} item */
   #uncertain(item) {
     const { room, ref, message: payload } = item;
-    this.reject(item, new ThrongError('uncertain', 'The answer was lost: the message may have been published.', { room, ref, payload }));
+    this.reject(item, new ThrongError('uncertain', 'The answer was lost: it may have been published.', { room, ref, payload }));
   }
 
   /** @param {Item} item */

@@ -33,7 +33,7 @@ import { ThrongError } from './error.js';
  * @property {{ userId: string, info?: any, userCount: number }} user_joined
  * @property {{ userId: string, userCount: number }} user_left
  * @property {{ userCount: number, users?: User[], presenceSeq: number }} presence the list or the count is new as a whole
- * @property {ThrongError} error the server does not let us in; the room is over
+ * @property {ThrongError} error the server does not let us in, or has put us out; the room is over
  */
 
 /**

@@ -71,9 +71,9 @@ class Tab {
   }
 
   /** @param {string} pipe @param {Target} target */
-  async #hello(pipe, { token, sessionId, ticket }) {
+  async #hello(pipe, { resume, sessionId, ticket, token }) {
     await this.#held;
-    if (this.#pipes.has(pipe)) this.#channel.postMessage({ kind: 'hello', pipe, lock: this.#lock, token, sessionId, ticket });
+    if (this.#pipes.has(pipe)) this.#channel.postMessage({ kind: 'hello', pipe, lock: this.#lock, resume, sessionId, ticket, token });
   }
 
   /** @param {Note} note */
@@ -133,7 +133,7 @@ class Hub {
     this.#locks = locks;
     this.#target = target;
     const { name, transport, WebSocket, fetch } = target;
-    this.#options = { name, transport, WebSocket, fetch };
+    this.#options = { name, transport, WebSocket, fetch, refresh: false };
     channel.onmessage = ({ data }) => this.#note(data);
     this.#announce();
   }
@@ -159,7 +159,7 @@ class Hub {
   }
 
   /** @param {Note} hello */
-  #hello({ pipe, lock, token, sessionId, ticket }) {
+  #hello({ pipe, lock, resume, sessionId, ticket, token }) {
     const taken = new Set([...this.#guests.values()].map(({ slot }) => slot));
     do this.#slot = (this.#slot + 1) % 256; while (taken.has(this.#slot) && taken.size < 256);
     /** @type {Guest} */
@@ -172,9 +172,17 @@ class Hub {
         for (const each of [...this.#guests.values()]) if (each.lock === lock) this.#gone(each, true);
       }).catch(() => {});
     }
-    if (ticket && !this.#connected) this.#options.ticket = () => ticket;
+    // Each is good for one session: without another one there is none, rather than one of nobody.
+    if (ticket && !this.#connected) {
+      this.#options.ticket = () => {
+        const once = ticket;
+        ticket = undefined;
+        return once;
+      };
+    }
+    if (token) this.#options.token = token;
     if (this.#connected) this.#greet(guest, this.#connected);
-    else if (!this.#trunk) this.#open({ token, sessionId, userId: '', ref: 0 });
+    else if (!this.#trunk) this.#open({ token: resume, sessionId, userId: '', ref: 0 });
     else if (this.#trunk.status === 'closed') this.#trunk.reconnect();
     else this.#trunk.wake();
   }
@@ -186,11 +194,15 @@ class Hub {
     trunk.stray = (frame) => {
       const guest = this.#asked.get(frame.ref);
       this.#asked.delete(frame.ref);
+      if (frame.type === 'authed' && this.#connected) {
+        const { ref, ...news } = frame;
+        this.#connected = { ...this.#connected, expiresAt: news.expiresAt };
+        for (const each of this.#guests.values()) if (each !== guest) this.#say(each, news);
+      }
       if (guest) this.#say(guest, frame);
     };
     trunk.on('connected', (frame) => {
       this.#connected = frame;
-      this.#options.ticket = undefined; // good for once
       for (const guest of this.#guests.values()) this.#greet(guest, frame);
       this.#announce();
     });

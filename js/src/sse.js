@@ -1,5 +1,3 @@
-import { handshake } from './websocket.js';
-
 /** @typedef {import('./websocket.js').Frame} Frame */
 
 /**
@@ -68,7 +66,7 @@ class EventStream {
       for (const name of names) if (!this.#rooms.has(name)) this.#add(name, frame.rooms[name]);
       for (const name of names) this.#give(name, /** @type {Place} */ (this.#rooms.get(name)));
       this.#resumed();
-    } else if (type === 'history' || type === 'presence' || type === 'ping') {
+    } else if (type === 'history' || type === 'presence' || type === 'ping' || type === 'auth') {
       const message = 'Server-sent events have no such command.';
       if (ref) this.#soon({ type: 'error', ref, room, code: 'unsupported_data', message, temporary: false });
     } else this.#post = this.#post.then(() => this.#publish(frame));
@@ -106,13 +104,18 @@ class EventStream {
     try {
       if (rooms.length === 0) throw new Error('no room');
       const url = new URL('sse', this.#base);
-      const query = handshake(this.#target);
-      for (const [name] of rooms) query.append('room', name);
+      const query = new URLSearchParams();
+      const { name, ticket, token, resume } = this.#target;
+      for (const [key, value] of Object.entries({ name, resume })) if (value) query.set(key, value);
+      for (const [room] of rooms) query.append('room', room);
       const rewind = Math.max(...rooms.map(([, place]) => place.rewind));
       if (rewind > 0) query.set('rewind', String(rewind));
       if (rooms.some(([, { epoch }]) => epoch)) query.set('lastEventId', rooms.map(([, { epoch, seq }]) => (epoch ? `${epoch}.${seq}` : '0')).join());
       url.search = query.toString();
-      const response = await this.#fetch(url.href, { signal: stream.signal, cache: 'no-store', headers: { Accept: 'text/event-stream' } });
+      /** @type {Record<string, string>} */
+      const headers = { Accept: 'text/event-stream' };
+      if (ticket || token) headers.Authorization = `Bearer ${ticket || token}`; // an address ends up in logs
+      const response = await this.#fetch(url.href, { signal: stream.signal, cache: 'no-store', headers });
       if (response.ok && response.body) await this.#read(response.body, stream.signal);
       else await this.#refused(response, doubtful);
     } catch (error) {
@@ -169,7 +172,7 @@ class EventStream {
   #connected(frame) {
     const first = this.#own === '';
     const own = `@${frame.userId}`;
-    this.#target.token = frame.resume;
+    Object.assign(this.#target, { resume: frame.resume, ticket: undefined, token: undefined });
     if (!first && (!frame.resumed || own !== this.#own)) return this.#fail(1006, 'session');
     this.#own = own;
     if (!first) return;
@@ -226,20 +229,19 @@ class EventStream {
 
   /** @param {Response} response @param {Place[]} doubtful */
   async #refused(response, doubtful) {
-    const wait = Number(response.headers.get('retry-after')) * 1_000 || undefined;
     const { status } = response;
-    const body = await response.json().catch(() => ({}));
-    const error = { code: `http_${status}`, message: response.statusText, ...(body.error ?? body) };
+    const error = await answerOf(response);
     if (status === 401) return this.#fail(4401, error.code);
-    if (!this.#own || doubtful.length === 0 || (status !== 400 && status !== 403 && status !== 404 && status !== 409)) {
-      return this.#fail(1006, error.code, wait);
+    const alone = !this.#own && this.#rooms.size < 2; // then it is not about one of several rooms
+    if (alone || doubtful.length === 0 || (status !== 400 && status !== 403 && status !== 404 && status !== 409)) {
+      return this.#fail(1006, error.code, error.retryAfter);
     }
     if (doubtful.length === 1 || this.#careful) {
       for (const [name, place] of this.#rooms) {
         if (place !== doubtful[0]) continue;
         this.#rooms.delete(name);
         if (this.#resume?.names.includes(name)) this.#resume.rooms[name] = { error: error.code };
-        else if (place.ref) this.#ears.frame({ temporary: false, ...error, type: 'error', ref: place.ref, room: name });
+        else if (place.ref) this.#ears.frame({ ...error, type: 'error', ref: place.ref, room: name });
       }
       this.#resumed();
     }
@@ -252,12 +254,12 @@ class EventStream {
     try {
       const response = await this.#fetch(new URL('send', this.#base).href, {
         method: 'POST',
-        headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${this.#target.token}` },
+        headers: { 'Content-Type': 'application/json', Authorization: `Bearer ${this.#target.resume}` },
         body: JSON.stringify(frame),
       });
-      const answer = await response.json();
+      const answer = await answerOf(response);
       if (response.status === 401) this.#fail(1006, 'session');
-      else if (frame.ref) this.#ears.frame({ type: 'error', ...(answer.error ?? answer), ref: frame.ref });
+      else if (frame.ref) this.#ears.frame({ ...answer, ref: frame.ref });
     } catch (error) {
       this.#fail(1006, String(error));
     }
@@ -269,4 +271,13 @@ class EventStream {
     this.close();
     ears.closed(code, reason, wait);
   }
+}
+
+/** An `ack`, or what a refusal says; a proxy may speak no JSON. @param {Response} response @returns {Promise<Frame>} */
+async function answerOf(response) {
+  const { status, statusText: message, headers } = response;
+  const { error, ...body } = await response.json().catch(() => ({}));
+  const retryAfter = Number(headers.get('retry-after')) * 1_000 || undefined;
+  const temporary = status === 429 || status >= 500;
+  return { type: 'error', ...(!response.ok && { code: `http_${status}`, message, temporary, retryAfter }), ...(typeof error === 'object' ? error : body) };
 }

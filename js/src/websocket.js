@@ -3,9 +3,10 @@
  * @typedef {object} Target
  * @property {URL} url of the WebSocket endpoint, as `ws:` or `wss:`
  * @property {string} [name]
- * @property {string} [ticket]
- * @property {string} [token] of the session to resume
- * @property {string} [sessionId] the session of the token
+ * @property {string | null} [ticket]
+ * @property {string | null} [token] that says who we are: a JWT, or what the server asks its webhook about
+ * @property {string} [resume] stands for the session to resume
+ * @property {string} [sessionId] of that session
  * @property {Frame[]} rooms the `join` frames of all rooms the client wants to be in
  * @property {'auto' | 'websocket' | 'sse'} [transport]
  * @property {LockManager} [locks] of the page
@@ -31,21 +32,21 @@
 
 /** @typedef {{ type: string, [field: string]: any }} Frame */
 
-/** The query of a handshake. @param {Target} target @returns {URLSearchParams} */
-export function handshake({ name, ticket, token }) {
-  const query = new URLSearchParams();
-  if (name) query.set('name', name);
-  if (ticket) query.set('ticket', ticket);
-  if (token) query.set('resume', token);
-  return query;
-}
+/** What may be part of a subprotocol, and is all that tickets and JWTs are made of. Servers read only so much of the header. */
+const WORD = /^[\w.-]{1,1900}$/;
 
 /** @param {Target} target @param {Ears} ears @returns {Transport} */
 export function websocket(target, ears) {
-  const url = new URL(target.url);
-  for (const [key, value] of handshake(target)) url.searchParams.set(key, value);
+  const { name, ticket, token, resume } = target;
+  const [url, protocols] = [new URL(target.url), ['throng.v1']];
+  if (name) url.searchParams.set('name', name);
+  for (const [kind, value] of Object.entries({ ticket, token, resume })) {
+    if (!value) continue;
+    if (WORD.test(value)) protocols.push(`${kind}.${value}`); // an address ends up in logs, a header does not
+    else url.searchParams.set(kind, value);
+  }
   /** @type {WebSocket} */
-  const socket = new (target.WebSocket ?? globalThis.WebSocket)(url.href, ['throng.v1']);
+  const socket = new (target.WebSocket ?? globalThis.WebSocket)(url.href, protocols);
   socket.onmessage = ({ data }) => {
     /** @type {unknown} */
     let frame;

@@ -1,11 +1,14 @@
 // The chat page: wires the chat to what is shown of it.
 import { connect } from '/js/index.js';
+import { Account } from './account.js';
 import { LOBBY, hashOf, placeOf } from './address.js';
 import { Banner } from './banner.js';
 import { Chat } from './chat.js';
 import { Composer } from './composer.js';
+import { Door } from './door.js';
 import { Drawer } from './drawer.js';
 import { part } from './element.js';
+import { Entrance } from './entrance.js';
 import { Identity } from './identity.js';
 import { Log } from './log.js';
 import { NameDialog } from './name-dialog.js';
@@ -34,14 +37,32 @@ const banner = new Banner({
     chat.client.reconnect();
     composer.focus();
   },
+  onSignIn: () => entrance.signIn(),
 });
+
+const door = new Door('/login');
+const account = new Account({ shelf: tab, door, onOver: () => entrance.over(), onEnding: () => entrance.ending() });
+const entrance = new Entrance({
+  account, tab, door, rules: (await door.rules()) ?? { login: false, anonymous: true }, banner, chat: () => chat,
+  onStranger: () => {
+    chat.forget();
+    log.clear();
+    location.hash = hashOf({ kind: 'room', name: LOBBY });
+  },
+});
+if (account.signedIn) identity.name = account.name;
 
 const chat = new Chat({
   identity, roster, places: new Places({ lasting: new Shelf('localStorage'), tab }),
-  dial: (name) => connect('/ws', { name, outbox: 'local', session: 'tab' }),
+  dial: (name) => connect('/ws', { name, outbox: 'local', session: 'tab', ...entrance.credentials() }),
   looking: () => !document.hidden,
   onChange: schedule,
-  onStatus: (status) => banner.show(status),
+  onStatus: (status) => {
+    banner.show(status);
+    entrance.followed(status);
+  },
+  onConnected: () => entrance.arrived(),
+  onLimited: (wait) => banner.limited(wait),
 });
 
 const log = new Log({
@@ -107,7 +128,7 @@ const composer = new Composer({
 
 const dialog = new NameDialog({
   dialog: part('name-dialog', HTMLDialogElement), form: part('name-form', HTMLFormElement), field: part('name', HTMLInputElement),
-  cancel: part('name-cancel', HTMLButtonElement),
+  cancel: part('name-cancel', HTMLButtonElement), signIn: part('name-sign-in', HTMLButtonElement), onSignIn: () => entrance.signIn(),
   onName: (name) => {
     if (name === identity.name) return;
     history.replaceState(null, '', `${location.pathname}?${encodeURIComponent(name)}${location.hash}`);
@@ -141,10 +162,15 @@ function render() {
   part('me-name').textContent = identity.name;
   part('me-avatar').textContent = initials(identity.name);
   part('me-avatar').style.setProperty('--hue', String(hue(chat.me)));
+  part('me-before').textContent = account.signedIn ? 'Signed in as ' : 'You are ';
+  part('me-after').textContent = account.signedIn ? ', your account' : ', change your name';
+  part('me').hidden = entrance.isClosed;
+  part('sign-in').hidden = !entrance.isOpen || entrance.isClosed; // then the banner has it
+  document.getElementById('me-pen')?.toggleAttribute('hidden', account.signedIn);
   part('second-window', HTMLAnchorElement).href = `/${location.hash}`;
   composer.allow(chat.maxPayload);
   composer.turnTo(hashOf(current), current.kind === 'room' ? `Message #${title}` : `Message ${title}`);
-  banner.queued(online ? 0 : chat.waiting());
+  banner.queued(online && !banner.isLimited ? 0 : chat.waiting());
   renderPeople();
   renderSide(unread);
   const items = current.all();
@@ -187,8 +213,10 @@ function renderEmpty(talking, title) {
   const { current } = chat;
   const others = Math.max(chat.users().count - 1, 0);
   part('empty').hidden = talking;
+  part('empty-sign-in').hidden = current.refused === '' || !entrance.isOpen;
   part('second-window').hidden = current.kind === 'direct' || current.refused !== '';
-  const [head, body] = current.refused !== '' ? ['This room is closed to you', current.refused]
+  const [head, body] = current.refused !== '' && entrance.isOpen ? ['This room is closed to guests', 'Sign in, and you may be let in.']
+    : current.refused !== '' ? ['This room is closed to you', current.refused]
     : current.kind === 'direct' ? [`You and ${title}`, 'Only the two of you see what is written here.']
       : others === 0 ? ['You are the first one here', 'Open this page in a second window and talk to yourself, or send the address to somebody.']
         : ['Nobody has said anything yet', `${others === 1 ? 'One other person is' : `${others} other people are`} here. Say hello, or open this page in a second window.`];
@@ -228,7 +256,7 @@ function go() {
   if (window.matchMedia('(hover: hover)').matches) composer.focus();
 }
 
-part('me').addEventListener('click', () => dialog.open(identity.name));
+part('me').addEventListener('click', () => (account.signedIn ? entrance.show() : dialog.open(identity.name, entrance.isOpen)));
 window.addEventListener('hashchange', go);
 document.addEventListener('visibilitychange', () => {
   if (document.hidden) chat.current.lookAway();

@@ -1,5 +1,5 @@
 // The chat without its looks: the client on one side, conversations on the other. No DOM.
-import { LOBBY, hashOf, liveOf } from './address.js';
+import { LOBBY, hashOf, liveOf, nameOf, roomOf } from './address.js';
 import { Conversation } from './conversation.js';
 import { Feed } from './feed.js';
 import { count, object, text } from './field.js';
@@ -37,14 +37,18 @@ export class Chat {
    * @param {() => boolean} options.looking whether the reader sees the page
    * @param {() => void} options.onChange
    * @param {(status: import('/js/index.js').Status) => void} options.onStatus
+   * @param {() => void} options.onConnected we are somebody
+   * @param {(wait: number) => void} options.onLimited the server takes no more for so many milliseconds
    */
-  constructor({ dial, identity, places, roster, looking, onChange, onStatus }) {
+  constructor({ dial, identity, places, roster, looking, onChange, onStatus, onConnected, onLimited }) {
     this.dial = dial;
     this.identity = identity;
     this.places = places;
     this.looking = looking;
     this.onChange = onChange;
     this.onStatus = onStatus;
+    this.onConnected = onConnected;
+    this.onLimited = onLimited;
     this.#ear = {
       mine: (userId) => identity.is(userId), looking: (conversation) => conversation === this.current && looking(), roster, onChange,
       onQuiet: (userId) => this.typing.stopped(userId),
@@ -168,11 +172,27 @@ export class Chat {
   async rename(name) {
     await this.#drained();
     this.identity.rename(name);
+    await this.restart();
+    this.current.notice(`You are now called ${name}`);
+    this.onChange();
+  }
+
+  /** Another person than before uses this page: nothing of the one before is shown. */
+  forget() {
+    this.#all.clear();
+    this.#feeds.clear();
+    this.identity.forget();
+    this.places.forget();
+    this.current = this.conversation({ kind: 'room', name: LOBBY });
+  }
+
+  /** Leaves, and comes back as somebody else. */
+  async restart() {
     this.client.close();
+    await undefined; // by then the client has let go of the tab's storage
     this.#feeds.clear();
     this.#live = null;
     this.client = this.#start();
-    this.current.notice(`You are now called ${name}`);
     this.#listen();
     this.onChange();
   }
@@ -187,6 +207,7 @@ export class Chat {
     };
     client.on('status', status);
     client.on('connected', (message) => client === this.client && this.#connected(message));
+    client.on('limited', ({ retryIn }) => client === this.client && this.onLimited(retryIn));
     new Leftovers({ client, conversation: (room) => this.#addressed(room), onChange: this.onChange });
     this.#letters.follow(client.me);
     for (const name of this.places.rooms.keys()) this.#enter(name);
@@ -197,6 +218,7 @@ export class Chat {
   /** @param {Message} message */
   #connected(message) {
     this.identity.became(this.me);
+    this.onConnected();
     this.maxPayload = count(object(message.limits).maxPayload) ?? this.maxPayload;
     this.onChange();
   }
@@ -204,13 +226,13 @@ export class Chat {
   /** @param {string} name */
   #enter(name) {
     if (this.#feeds.get(name)?.open) return;
-    const room = this.client.join(name, { rewind: REWIND, presence: true });
+    const room = this.client.join(roomOf(name), { rewind: REWIND, presence: true });
     this.#feeds.set(name, new Feed(room, this.conversation({ kind: 'room', name }), this.#ear));
   }
 
   /** The conversation of what is sent to a room, or to `@` and a person. @param {string} room */
   #addressed(room) {
-    if (!room.startsWith('@')) return this.conversation({ kind: 'room', name: room });
+    if (!room.startsWith('@')) return this.conversation({ kind: 'room', name: nameOf(room) });
     const peer = room.slice(1);
     this.#listed(peer, true);
     return this.conversation({ kind: 'direct', name: peer });

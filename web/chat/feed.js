@@ -16,16 +16,19 @@ import { count, text } from './field.js';
 
 export class Feed {
   #over = false;
+  #entered = false;
 
   /** @param {Room} room joined @param {Conversation} conversation @param {Ear} ear */
   constructor(room, conversation, ear) {
     this.room = room;
     this.conversation = conversation;
     this.ear = ear;
-    room.ready.catch((error) => this.#while(() => {
-      conversation.refused = `You cannot enter this room: ${error instanceof Error ? error.message : 'it is closed'}`;
+    room.on('error', (error) => this.#while(() => {
+      if (this.#entered) conversation.notice(error.message);
+      conversation.refused = this.#entered ? error.message : `You cannot enter this room: ${error.message}`;
     }));
     room.on('joined', ({ epoch, seq }) => this.#while(() => {
+      this.#entered = true;
       conversation.entered(epoch, seq);
       this.#meet();
     }));

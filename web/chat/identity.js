@@ -28,6 +28,12 @@ export class Identity {
     this.shelf.save(IDS, [...this.ids].slice(-REMEMBERED).join(' '));
   }
 
+  /** Whoever comes next in this tab is somebody else. */
+  forget() {
+    this.ids.clear();
+    this.shelf.save(IDS, '');
+  }
+
   /** @param {string} name clean */
   rename(name) {
     this.name = name;
@@ -36,7 +42,7 @@ export class Identity {
 }
 
 const IDS = 'throng.ids';
-const NAME = 'name';
+const NAME = 'name'; // the only thing of a tab that outlives signing out
 
 /** How many of our user ids are kept. */
 const REMEMBERED = 20;

@@ -8,11 +8,18 @@ export class NameDialog {
    * @param {HTMLFormElement} parts.form
    * @param {HTMLInputElement} parts.field
    * @param {HTMLButtonElement} parts.cancel
+   * @param {HTMLButtonElement} parts.signIn
    * @param {(name: string) => void} parts.onName
+   * @param {() => void} parts.onSignIn
    */
-  constructor({ dialog, form, field, cancel, onName }) {
+  constructor({ dialog, form, field, cancel, signIn, onName, onSignIn }) {
     this.dialog = dialog;
     this.field = field;
+    this.signIn = signIn;
+    signIn.addEventListener('click', () => {
+      dialog.close();
+      onSignIn();
+    });
     cancel.addEventListener('click', () => dialog.close());
     dialog.addEventListener('click', (event) => {
       if (event.target === dialog) dialog.close();
@@ -30,8 +37,9 @@ export class NameDialog {
     });
   }
 
-  /** @param {string} name as it is now */
-  open(name) {
+  /** @param {string} name as it is now @param {boolean} login whether one can sign in */
+  open(name, login) {
+    this.signIn.hidden = !login;
     this.field.value = name;
     this.dialog.showModal();
     this.field.select();

@@ -1,6 +1,6 @@
 // The rooms and people in the list on the left. Rooms and how far they were read are kept by the browser; people, who
 // are somebody else after their tab is closed, for as long as the tab.
-import { LOBBY, isRoom } from './address.js';
+import { LOBBY, isRoom, nameOf } from './address.js';
 import { count, object, text } from './field.js';
 
 /**
@@ -36,6 +36,13 @@ export class Places {
     this.#changeRooms((kept) => kept.delete(room));
   }
 
+  /** Whoever comes next has no business in rooms that are not open to all, and with our people. */
+  forget() {
+    for (const room of [...this.rooms.keys()].filter((name) => name.includes(':'))) this.remove(room);
+    this.people.clear();
+    this.tab.save(PEOPLE, '');
+  }
+
   /** @param {string} room @param {Position} [seen] */
   read(room, seen) {
     if (seen === undefined || !this.rooms.has(room) || same(this.rooms.get(room), seen)) return;
@@ -66,7 +73,7 @@ export class Places {
     const kept = parse(this.lasting.load(ROOMS));
     for (const entry of Array.isArray(kept) ? kept.slice(0, MOST) : [{ name: LOBBY }]) {
       const name = text(object(entry).name);
-      if (isRoom(name)) rooms.set(name, position(object(entry).seen));
+      if (isRoom(name)) rooms.set(nameOf(name), position(object(entry).seen));
     }
     return rooms;
   }

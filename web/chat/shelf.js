@@ -17,6 +17,18 @@ export class Shelf {
     }
   }
 
+  /** Forgets everything but this. @param {string} kept key */
+  clear(kept) {
+    const value = this.load(kept);
+    this.#own.clear();
+    try {
+      window[this.name].clear();
+    } catch {
+      // Then there is nothing in it.
+    }
+    if (value !== '') this.save(kept, value);
+  }
+
   /** @param {string} key @param {string} value */
   save(key, value) {
     try {

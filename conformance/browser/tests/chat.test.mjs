@@ -1,7 +1,7 @@
 // Two people talk; what they write stays text; the keys do what they should.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import { Browser, Person, Server, newRoom } from '../harness.mjs';
+import { Browser, Person, Server, newRoom, roomOf } from '../harness.mjs';
 
 /** @type {Server} */ let server;
 /** @type {Browser} */ let browser;
@@ -237,7 +237,7 @@ test('the page keeps its last 500 items and the reader keeps the place', () => s
       socket.close(1000);
       resolve(undefined);
     };
-  }), /** @type {const} */ ([from, to, room]));
+  }), /** @type {const} */ ([from, to, roomOf(room)]));
   await flood(0, 520);
   await craig.hears('flood 519');
   assert.ok((await craig.texts()).length <= 500);

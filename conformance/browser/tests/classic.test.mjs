@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { Browser, Person, Server, newRoom } from '../harness.mjs';
+import { Browser, Person, Server, newRoom, roomOf } from '../harness.mjs';
 
 const CLASSIC = fileURLToPath(new URL('../pages/classic.html', import.meta.url));
 
@@ -27,7 +27,7 @@ async function classic(room) {
   // Chromium takes a page that a test provides for one of the internet, which may not reach this machine unasked.
   await page.context().grantPermissions(['local-network-access']);
   await page.route('**/classic.html*', (route) => route.fulfill({ path: CLASSIC, contentType: 'text/html' }));
-  await page.goto(new URL(`/classic.html?${room}`, server.url).href);
+  await page.goto(new URL(`/classic.html?${roomOf(room)}`, server.url).href);
   await page.waitForFunction(() => /^Connected/.test(document.getElementById('status')?.textContent ?? ''));
   return { page, complaints };
 }

@@ -1,7 +1,7 @@
 // Whatever somebody puts into a field, it stays text wherever the page shows it.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import { Browser, Person, Server, newRoom } from '../harness.mjs';
+import { Browser, Person, Server, newRoom, roomOf } from '../harness.mjs';
 
 /** @type {Server} */ let server;
 /** @type {Browser} */ let browser;
@@ -32,7 +32,7 @@ async function stranger(room, name, messages) {
       socket.onerror = reject;
     });
     for (const message of /** @type {object[]} */ (all)) socket.send(JSON.stringify(message));
-  }, [room, name, messages]);
+  }, [roomOf(room), name, messages]);
   return page;
 }
 
@@ -76,7 +76,7 @@ test('a direct message and a typing indicator of somebody hostile', async () => 
     void client.direct(to).send({ type: bad?.slice(0, 60), text: bad });
     const live = client.join(`live:${where}`);
     live.ready.then(() => live.send({ type: 'typing', name: bad }, { volatile: true }));
-  }, [room, me, BAD]);
+  }, [roomOf(room), me, BAD]);
   await craig.page.waitForFunction(() => document.getElementById('typing')?.textContent !== '');
   await craig.page.locator('#direct-list a').click();
   await craig.hears(BAD);

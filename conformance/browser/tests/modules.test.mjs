@@ -1,9 +1,11 @@
-// The page's modules without a browser: conversations, the list of places, names, rows, addresses.
+// The page's modules without a browser: conversations, the list of places, names, rows, addresses, the door.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { hashOf, isRoom, placeOf, roomFrom } from '../../../web/chat/address.js';
+import { Account } from '../../../web/chat/account.js';
+import { hashOf, isRoom, liveOf, nameOf, placeOf, roomFrom, roomOf } from '../../../web/chat/address.js';
 import { sentence } from '../../../web/chat/banner.js';
 import { Conversation, KEPT, KEPT_BACK } from '../../../web/chat/conversation.js';
+import { Door } from '../../../web/chat/door.js';
 import { Identity } from '../../../web/chat/identity.js';
 import { cleanName, hue, initials, nameFromQuery, randomName } from '../../../web/chat/names.js';
 import { MOST_PEOPLE, Places } from '../../../web/chat/places.js';
@@ -276,14 +278,24 @@ test('identity: a name from the address, from the tab, or a friendly one; every 
 test('addresses: rooms and people, and nothing else', () => {
   assert.deepEqual(placeOf('#/room/chat:1/a'), { kind: 'room', name: 'chat:1/a' });
   assert.deepEqual(placeOf('#/to/u_7f3'), { kind: 'direct', name: 'u_7f3' });
-  for (const hash of ['', '#', '#/room/', '#/room/@u_1', '#/room/live:lobby', '#/room/a b', '#/room/%00', '#/room/%zz', '#/to/<b>', '#/else/x', `#/room/${'x'.repeat(124)}`, '#/room/é']) {
+  for (const hash of ['', '#', '#/room/', '#/room/@u_1', '#/room/live:lobby', '#/room/a b', '#/room/%00', '#/room/%zz', '#/to/<b>', '#/else/x', `#/room/${'x'.repeat(119)}`, `#/room/a:${'x'.repeat(122)}`, '#/room/é']) {
     assert.equal(placeOf(hash), undefined, hash);
   }
   for (const place of /** @type {const} */ ([{ kind: 'room', name: 'a:b/c.d@e' }, { kind: 'direct', name: 'u_1' }])) assert.deepEqual(placeOf(hashOf(place)), place);
   assert.equal(roomFrom('  # the office '), 'the-office');
   assert.equal(roomFrom('#lobby'), 'lobby');
   for (const raw of ['', '#', '<script>', '@u_1', 'live:x', 'ü']) assert.equal(roomFrom(raw), '', raw);
-  assert.equal(isRoom('x'.repeat(123)), true);
+  assert.deepEqual(['x'.repeat(118), `a:${'x'.repeat(121)}`].map(isRoom), [true, true]);
+  assert.equal(liveOf('x'.repeat(118)).length, 128);
+});
+
+test('rooms: what people call kitchen is demo:kitchen to the server; a namespace stays', () => {
+  for (const [name, room] of [['kitchen', 'demo:kitchen'], ['a/b.c', 'demo:a/b.c'], ['lobby', 'lobby'], ['chat:1', 'chat:1'], ['demo:lobby', 'demo:lobby'], ['demo:a:b', 'demo:a:b']]) {
+    assert.equal(roomOf(name ?? ''), room);
+    assert.equal(nameOf(room ?? ''), name);
+  }
+  assert.deepEqual([placeOf('#/room/demo:kitchen'), roomFrom('#demo:kitchen')], [{ kind: 'room', name: 'kitchen' }, 'kitchen'], 'one room has one address');
+  assert.deepEqual(['lobby', 'kitchen', 'chat:1'].map(liveOf), ['live:lobby', 'live:demo:kitchen', 'live:chat:1']);
 });
 
 test('typing: told seldom, believed for a while', () => {
@@ -311,7 +323,12 @@ test('the banner explains', () => {
   assert.equal(sentence('offline', '1001'), 'The server is restarting.');
   assert.equal(sentence('closed', '4403'), 'The server does not let you in.');
   assert.equal(sentence('closed', '4499'), 'The server hung up.');
-  assert.equal(sentence('closed', 'banned'), 'The server hung up: banned');
+  assert.equal(sentence('closed', 'spam', 4499), 'The server hung up: spam');
+  assert.equal(sentence('closed', 'session revoked', 4401), 'You were signed out: your session was revoked.');
+  assert.equal(sentence('closed', 'a new reason', 4401), 'You were signed out: a new reason.');
+  assert.equal(sentence('closed', 'banned', 4403), 'You were banned from this server.');
+  assert.equal(sentence('closed', 'spam', 4403), 'You were removed from this server: spam.');
+  assert.equal(sentence('offline', 'too many messages', 4429), 'You were sending too fast.');
 });
 
 test('rows: days, the mark of the unread, groups, notices', () => {
@@ -346,4 +363,75 @@ test('names', () => {
   assert.equal(hue('u_1'), hue('u_1'));
   const hues = new Set(Array.from({ length: 200 }, (_, i) => Math.floor(hue(`u_${i}`) / 30)));
   assert.equal(hues.size, 12, 'all around the circle');
+});
+
+/** A server's answers, one after the other. @param {(Response | Error)[]} answers */
+function door(...answers) {
+  /** @type {{ url: string, init?: RequestInit }[]} */ const asked = [];
+  const send = /** @type {typeof fetch} */ (async (url, init) => {
+    asked.push({ url: String(url), init });
+    const answer = answers.shift();
+    if (answer instanceof Error || answer === undefined) throw answer ?? new Error('no more');
+    return answer;
+  });
+  return { door: new Door('/login', send), asked };
+}
+
+test('door: who may come in', async () => {
+  const { door: it } = door(
+    Response.json({ login: true, anonymous: false }), new Response('', { status: 404 }), new Response('', { status: 502 }), new TypeError('away'), Response.json('nonsense'),
+  );
+  assert.deepEqual(await it.rules(), { login: true, anonymous: false });
+  assert.deepEqual(await it.rules(), { login: false, anonymous: true }, 'a server that knows nothing of it');
+  assert.equal(await it.rules(), undefined);
+  assert.equal(await it.rules(), undefined);
+  assert.deepEqual(await it.rules(), { login: false, anonymous: true });
+});
+
+test('door: a ticket, or why not', async () => {
+  const { door: it, asked } = door(
+    Response.json({ ticket: 't_1', expiresAt: 5, userId: 'ada', name: 'Ada' }), new Response('{}', { status: 401 }), new Response('', { status: 429, headers: { 'retry-after': '7' } }),
+    new Response('', { status: 503, headers: { 'retry-after': '2' } }), new Response('', { status: 403 }), new TypeError('away'), Response.json({}), new Response('', { status: 429, headers: { 'retry-after': 'soon' } }),
+  );
+  assert.deepEqual(await it.enter('ada', 'pw'), { ticket: 't_1', userId: 'ada', name: 'Ada', expiresAt: 5 });
+  const { method, body, credentials } = asked[0]?.init ?? {};
+  assert.deepEqual([method, body, credentials], ['POST', '{"user":"ada","password":"pw"}', 'omit']);
+  const whys = [];
+  for (let i = 0; i < 7; i += 1) whys.push(await it.enter('a', 'b'));
+  assert.deepEqual(whys, [
+    { why: 'wrong' }, { why: 'throttled', wait: 7_000 }, { why: 'busy', wait: 2_000 }, { why: 'closed' }, { why: 'away' }, { why: 'closed' }, { why: 'throttled', wait: 10_000 },
+  ]);
+});
+
+test('account: the ticket of a password, once; else the connection waits, unless the session may be resumed or the server is away', async () => {
+  const tab = shelf();
+  let [overs, endings] = [0, 0];
+  const { door: it } = door(new TypeError('away'), Response.json({ login: true }), Response.json({ login: true }));
+  const make = () => new Account({ shelf: tab, door: it, onOver: () => { overs += 1; }, onEnding: () => { endings += 1; } });
+  const account = make();
+  assert.equal(account.signedIn, false);
+  const admission = { ticket: 't_1', userId: 'ada', name: 'Ada', expiresAt: 0 };
+  const stale = account.ticket({ resumable: false });
+  const waiting = account.ticket({ resumable: false });
+  assert.deepEqual([overs, account.over, await stale], [2, true, undefined], 'only the latest attempt gets it');
+  account.enter(admission);
+  assert.deepEqual([await waiting, account.over, account.name], ['t_1', false, 'Ada']);
+  account.arrived();
+  assert.equal(await account.ticket({ refresh: true, resumable: true }), undefined);
+  assert.equal(endings, 1);
+  assert.equal(await account.ticket({ resumable: true }), undefined, 'away');
+  assert.equal(await account.ticket({ resumable: true }), undefined, 'one doubt is none');
+  const gone = account.ticket({ resumable: true });
+  await new Promise((resolve) => { setTimeout(resolve); });
+  assert.deepEqual([overs, account.over], [3, true]);
+  account.enter({ ...admission, ticket: 't_2' });
+  assert.equal(await gone, 't_2');
+  for (let i = 0; i < 3; i += 1) assert.equal(await account.ticket({ resumable: false }), 't_2', 'it may have been lost on its way');
+  void account.ticket({ resumable: false });
+  assert.equal(overs, 4, 'but not for ever');
+  assert.deepEqual([make().userId, make().name], ['ada', 'Ada'], 'known after a reload');
+  for (const bad of ['{', '7', '{"userId":7}', 'null']) {
+    tab.save('throng.account', bad);
+    assert.equal(make().signedIn, false);
+  }
 });

@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, test } from 'node:test';
-import { Browser, Person, Server, newRoom } from '../harness.mjs';
+import { Browser, OPEN, Person, Server, newRoom } from '../harness.mjs';
 
 /** @type {Server} */ let server;
 /** @type {Browser} */ let browser;
@@ -149,6 +149,36 @@ test('a room that lets nobody in says so', async () => {
   } finally {
     await strict.stop();
     await rm(folder, { recursive: true, force: true });
+  }
+});
+
+test('a room with a namespace is that room; one without is an open one, in the address and the list by its short name', async () => {
+  const wide = await Server.start(['--memory', ...OPEN]);
+  try {
+    const craig = await Person.enter(browser, wide, '/?Craig#/room/chat:1');
+    const ada = await Person.enter(browser, wide, '/?Ada#/room/demo:kitchen');
+    await ada.lists(['lobby', 'kitchen']);
+    assert.equal(await ada.page.locator('#room').innerText(), 'kitchen');
+    await craig.say('with a namespace');
+    await craig.delivered('with a namespace');
+    await craig.go('#/room/kitchen');
+    await craig.sees(2);
+    await ada.say('in the kitchen');
+    await craig.hears('in the kitchen');
+    await craig.page.locator('#message').pressSequentially('hm');
+    await ada.page.waitForFunction(() => document.getElementById('typing')?.textContent === 'Craig is typing…');
+    await craig.lists(['lobby', 'chat:1', 'kitchen']);
+    const past = await fetch(new URL('/sse?room=demo:kitchen&rewind=1', wide.url)).then(async (response) => {
+      const reader = response.body?.getReader();
+      let text = '';
+      while (reader && !text.includes('in the kitchen')) text += new TextDecoder().decode((await reader.read()).value);
+      await reader?.cancel();
+      return text;
+    });
+    assert.match(past, /"room":"demo:kitchen"/);
+    await over(craig, ada);
+  } finally {
+    await wide.stop();
   }
 });
 

@@ -3,7 +3,7 @@
 // `share` makes them, or when a ticket says so; the list of people then has them once.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import { Browser, Person, Server, newRoom } from '../harness.mjs';
+import { Browser, Person, Server, newRoom, roomOf } from '../harness.mjs';
 
 /** @type {Server} */ let server;
 /** @type {Browser} */ let browser;
@@ -34,7 +34,7 @@ test('two tabs of one person are in the list once, until both are gone', async (
       const room = client.join(name);
       Object.assign(window, { heard, client, room });
       room.on('chat', (/** @type {{ text: string }} */ { text }) => heard.push(text));
-    }, room);
+    }, roomOf(room));
     await tab.waitForFunction(() => /** @type {any} */ (window).room.joined);
   }
   await craig.sees(2);

@@ -61,9 +61,12 @@ impl Process {
         log: Log,
     ) -> Self {
         let listen = ["--listen".into(), address.to_string().into()];
+        // Every room is open, and whoever can send more may.
+        let free = ["access.anonymous=*", "rooms.rate=off", "rooms.bytes_rate=off"];
+        let free = free.into_iter().flat_map(|set| ["--set".into(), set.into()]);
         Self {
             program: program.to_owned(),
-            arguments: listen.into_iter().chain(arguments).collect(),
+            arguments: listen.into_iter().chain(free).chain(arguments).collect(),
             folder: folder.to_owned(),
             address,
             user: None,

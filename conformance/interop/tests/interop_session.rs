@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::serve::ListenerExt as _;
 use futures_util::future::join_all;
-use throng::{Endpoint, Server};
+use throng::{Access, Endpoint, Server};
 use throng_client::{
     HistoryQuery, JoinOptions, Room, RoomEvent, RoomMessage, Session, SessionBuilder,
 };
@@ -18,8 +18,8 @@ use tokio::sync::Notify;
 
 /// throng in this process, with rooms.
 async fn throng() -> u16 {
-    let server = Server::builder().workers(2).endpoint("/ws", Endpoint::rooms("lobby"));
-    let server = server.build().unwrap();
+    let server = Server::builder().workers(2).access(Access::open());
+    let server = server.endpoint("/ws", Endpoint::rooms("lobby")).build().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());

@@ -187,12 +187,6 @@ impl Admission {
         }
     }
 
-    /// Refusals so far: for the total, for an address.
-    pub fn refused(&self) -> (u64, u64) {
-        let refusals = self.refusals();
-        (refusals.total, refusals.address)
-    }
-
     /// As what an address counts, if it does.
     fn counted(&self, ip: Option<IpAddr>) -> Option<IpAddr> {
         let ip = ip?.to_canonical();

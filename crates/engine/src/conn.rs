@@ -7,6 +7,7 @@ mod output;
 
 use std::sync::Arc;
 
+pub(crate) use bounds::Bill;
 use bytes::Bytes;
 use throng_wire::{Decoder, Deflate, Deflater, Role};
 

@@ -308,8 +308,12 @@ impl Engine {
         stats.users = self.shared.sessions.user_count() as u64;
         stats.connections = stats.opened.saturating_sub(stats.closed);
         stats.admitted = self.shared.admission.in_use() as u64;
-        (stats.refused_total, stats.refused_per_ip) = self.shared.admission.refused();
-        stats.refused_memory = self.shared.admission.refusals().memory;
+        let refusals = self.shared.admission.refusals();
+        stats.refused_total = refusals.total;
+        stats.refused_per_ip = refusals.address;
+        stats.refused_per_user = refusals.user;
+        stats.refused_handshakes = refusals.handshakes;
+        stats.refused_memory = refusals.memory;
         let budget = self.shared.hub.budget();
         stats.refused_rooms = budget.rooms_refused();
         stats.room_rate_limited = budget.rate_limited();

@@ -1,15 +1,16 @@
 //! The front's share of the rooms: it has a number like a worker, and an inbox, but no sockets of ours.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use throng_hub::{
-    Access, Asker, Author, Ending, Hub, Identity, Order, Pass, Published, Room, RoomId, Sessions,
-    Timestamp, Tokens, Unavailable,
+    Access, Asker, Author, Ending, Hub, Identity, Order, Pass, Published, Rate, Room, RoomId,
+    Sessions, Timestamp, Tokens, Unavailable,
 };
 use throng_protocol::{Code, Fault, Publish};
 use throng_wire::{CloseCode, Prepared};
 
-use crate::clock::wall_clock;
+use crate::clock::{nanos, wall_clock};
 use crate::engine::Shared;
 use crate::inbox::{Echo, Post, Sight};
 use crate::session::{Refresh, Review, identify};
@@ -86,6 +87,19 @@ impl Front {
     /// What time it is by the wall clock.
     pub fn now(&self) -> Timestamp {
         wall_clock()
+    }
+
+    /// Pays for something that a user does without a connection.
+    ///
+    /// # Errors
+    /// `rate_limited`, and after how long there will be enough.
+    pub fn charge(&self, user_id: &str, rate: &Rate, cost: u32) -> Result<(), Fault> {
+        let now = nanos(Instant::now());
+        // Nobody's id has a blank: what is done by connections is counted apart.
+        let meter = self.shared.users.of(&format!("send {user_id}"), now);
+        meter
+            .take(rate, cost, now)
+            .map_err(|wait| Fault::new(Code::RateLimited).with_retry_after(wait))
     }
 
     /// A fresh anonymous user.

@@ -29,6 +29,10 @@ macro_rules! counters {
             pub refused_total: u64,
             /// Upgrades refused because their address had too many connections.
             pub refused_per_ip: u64,
+            /// Upgrades and event streams refused because their user had too many.
+            pub refused_per_user: u64,
+            /// Upgrades and event streams refused because their address came too often.
+            pub refused_handshakes: u64,
             /// Upgrades refused because little memory was left.
             pub refused_memory: u64,
             /// Rooms refused because there were too many, or little memory was left.

@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn accounts_come_back_from_their_record() {
-        let rooms = ["news:*=join,history".to_owned(), "chat:1".to_owned()];
+        let rooms = ["chat:1".to_owned(), "news:*=join,history".to_owned()];
         let (name, info) = (Some("Ann".to_owned()), Some(r#"{ "color": 1e400 }"#.to_owned()));
         let record = Account::new(name, info, &rooms).unwrap().record();
         let account = Account::read(&record).unwrap();

@@ -15,6 +15,8 @@ pub(crate) const CHALLENGE: &[u8] = b"acme-tls/1";
 #[cfg(feature = "acme")]
 mod with {
     use std::fmt::Debug;
+    use std::fs::DirBuilder;
+    use std::os::unix::fs::DirBuilderExt as _;
 
     use futures_util::StreamExt as _;
     use rustls::ClientConfig;
@@ -42,11 +44,18 @@ mod with {
                         .into(),
                 ));
             };
+            // It will hold private keys.
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(&cache);
+            made.map_err(|error| {
+                let (cache, reason) = (cache.display(), crate::reason(&error));
+                TlsError::new(format!("tls.acme_cache: cannot make {cache}: {reason}"))
+            })?;
             let Some(directory) = config.acme_directory.url() else {
                 return Err(TlsError::new("tls.acme_domains needs tls.acme_directory".into()));
             };
             let domains: Vec<String> = config.acme_domains.iter().map(str::to_owned).collect();
-            let mut acme = AcmeConfig::new(&domains).cache(DirCache::new(cache)).directory(directory);
+            let mut acme =
+                AcmeConfig::new(&domains).cache(DirCache::new(cache)).directory(directory);
             let contact = config.acme_contact.0.trim();
             if !contact.is_empty() {
                 let scheme = if contact.contains(':') { "" } else { "mailto:" };

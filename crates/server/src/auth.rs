@@ -53,11 +53,7 @@ impl Authenticator {
         Self::with(fetch, jwt, webhook).map(Some)
     }
 
-    fn with(
-        fetch: Fetch,
-        jwt: &config::Jwt,
-        webhook: &config::Webhook,
-    ) -> Result<Self, BadKeys> {
+    fn with(fetch: Fetch, jwt: &config::Jwt, webhook: &config::Webhook) -> Result<Self, BadKeys> {
         let judge = match jwt.algorithms.is_empty() {
             true => None,
             false => Some(Judge::start(jwt.clone(), fetch.clone())?),
@@ -131,6 +127,15 @@ impl BadKeys {
     fn new(sentence: impl Into<String>) -> Self {
         Self(sentence.into())
     }
+}
+
+/// What a file of the configuration holds now; `None` when none is named.
+fn contents(file: &config::FilePath, key: &str) -> Result<Option<Vec<u8>>, BadKeys> {
+    let Some(path) = file.path() else { return Ok(None) };
+    std::fs::read(path).map(Some).map_err(|error| {
+        let (shown, reason) = (path.display(), crate::reason(&error));
+        BadKeys::new(format!("{key}: cannot read {shown}: {reason}"))
+    })
 }
 
 /// Milliseconds since 1970.

@@ -253,7 +253,9 @@ mod tests {
                 | Task::Check(flags, _)
                 | Task::Admin(flags, _),
             ) => flags,
-            Ok(Task::Bench(_) | Task::NewKey(..) | Task::Cert(_)) => panic!("{line} has no settings"),
+            Ok(Task::Bench(_) | Task::NewKey(..) | Task::Cert(_)) => {
+                panic!("{line} has no settings")
+            }
             Err(error) => panic!("{error}"),
         }
     }

@@ -4,8 +4,8 @@
 //! configuration, and [`serve`] runs it: [`listen`] takes connections, [`pages`], [`ops`] and [`http`]
 //! answer plain requests, and everything about WebSockets is the `throng` crate's.
 
-mod acme;
 mod account;
+mod acme;
 mod admin;
 mod announce;
 mod auth;

@@ -118,6 +118,8 @@ impl Collector for Numbers {
                 ("draining", stats.refused_draining),
                 ("full", stats.refused_total),
                 ("per_ip", stats.refused_per_ip),
+                ("per_user", stats.refused_per_user),
+                ("handshakes", stats.refused_handshakes),
                 ("memory", stats.refused_memory),
                 ("ticket", stats.refused_ticket),
                 ("address", stats.refused_address),

@@ -78,7 +78,7 @@ fn typed(question: &str) -> Result<String, PromptError> {
 /// leave it silent.
 fn edited(keys: impl Read) -> Result<String, PromptError> {
     let mut line = Vec::new();
-    for key in keys.bytes() {
+    for key in io::BufReader::new(keys).bytes() {
         match key.map_err(PromptError::Io)? {
             b'\r' | b'\n' => {
                 let text = String::from_utf8(line);

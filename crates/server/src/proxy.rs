@@ -150,7 +150,10 @@ mod tests {
     fn version_1() {
         let read = |line: &str| text(line.as_bytes()).map(|found| found.map(|a| a.to_string()));
         let known = |address: &str| Ok(Some(address.to_owned()));
-        assert_eq!(read("PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n"), known("192.0.2.1:56324"));
+        assert_eq!(
+            read("PROXY TCP4 192.0.2.1 198.51.100.1 56324 443\r\n"),
+            known("192.0.2.1:56324")
+        );
         assert_eq!(read("PROXY TCP6 2001:db8::1 ::1 1 2\r\n"), known("[2001:db8::1]:1"));
         assert_eq!(read("PROXY UNKNOWN\r\n"), Ok(None));
         assert_eq!(read("PROXY UNKNOWN ffff:: ff:: 1 2\r\n"), Ok(None));

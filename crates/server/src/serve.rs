@@ -220,15 +220,15 @@ fn started(config: &Config, bound: &[Bound<'_>]) {
             tracing::info!(%address, endpoints = endpoints.join(" "), "listening");
         }
     }
+    let (limits, workers) = (&config.limits, config.workers.value);
+    let max_connections = limits.max_connections.value;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), workers, max_connections, "ready");
     tracing::info!("{}", announce::anonymous(config));
     for finding in check::findings(config) {
         if finding.level == check::Level::Danger {
             tracing::warn!(change = finding.change, "{}", finding.what);
         }
     }
-    let (limits, workers) = (&config.limits, config.workers.value);
-    let max_connections = limits.max_connections.value;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), workers, max_connections, "ready");
     if config.log_format == LogFormat::Text {
         announce::print(config, bound);
     }

@@ -76,7 +76,10 @@ impl Tls {
     }
 
     /// The handshake. `None` after one that an ACME authority made to see our challenge.
-    pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<Option<TlsStream<TcpStream>>> {
+    pub(crate) async fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> io::Result<Option<TlsStream<TcpStream>>> {
         let config = Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner));
         let bounded = |state: &mut ServerConnection| state.set_buffer_limit(Some(MOST_CIPHERTEXT));
         let stream = TlsAcceptor::from(config).accept_with(stream, bounded).await?;
@@ -176,7 +179,9 @@ fn clients(
     required: bool,
 ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
     let Some(path) = config.client_ca.path() else {
-        return Err(TlsError("tls.client_auth needs tls.client_ca: who vouches for clients".into()));
+        return Err(TlsError(
+            "tls.client_auth needs tls.client_ca: who vouches for clients".into(),
+        ));
     };
     let roots = authorities("tls.client_ca", path)?;
     let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);

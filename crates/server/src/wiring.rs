@@ -38,6 +38,7 @@ pub(crate) fn builder(config: &Config) -> Result<Builder, GrantsError> {
             Grants::from_words(access.anonymous.iter())?,
             Grants::from_words(access.users.iter())?,
         ))
+        .send_rate(config.kinds[Kind::Rooms as usize].rate.limit())
         .recheck(access.recheck)
         .ticket_ttl(access.ticket_ttl)
         .session_ttl(Some(access.session_ttl).filter(|ttl| !ttl.is_zero()))

@@ -69,11 +69,13 @@ fn users_are_added_listed_and_removed() {
     let twice = run(directory.path(), &add, "correct horse\n");
     assert_eq!(twice.code, 1);
     assert!(twice.err.contains("there is a user ann already"), "{twice:?}");
-    let bob = ["user", "add", "bob", "--password-stdin", "--data", "data", "--room=a=join,send:chat"];
+    let bob =
+        ["user", "add", "bob", "--password-stdin", "--data", "data", "--room=a=join,send:chat"];
     admin(&directory, &bob, "correct horse");
 
     let list = admin(&directory, &["user", "list"], "");
-    let lines: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
+    let lines: Vec<Vec<&str>> =
+        list.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(lines[0], ["USER", "NAME", "STATE", "ADDED", "CHANGED", "ROOMS"]);
     assert_eq!((&lines[1][..3], lines[1][7]), (&["ann", "Ann", "active"][..], "team:*"));
     assert_eq!((&lines[2][..3], lines[2][7]), (&["bob", "-", "active"][..], "a=join,send:chat"));
@@ -142,7 +144,8 @@ fn a_running_server_hears_of_it() {
     let ended = admin(&directory, &["session", "revoke", &id], "");
     assert_eq!(ended, format!("{id} is ended.\n"));
     assert_eq!(first.closed(), (4401, "session revoked".into()));
-    let changed = admin(&directory, &["user", "passwd", "ann", "--password-stdin"], "battery staple");
+    let changed =
+        admin(&directory, &["user", "passwd", "ann", "--password-stdin"], "battery staple");
     assert_eq!(changed, "ann has a new password. One session was ended.\n");
     assert_eq!(second.closed(), (4401, "session revoked".into()));
     assert_eq!(login(&server, "ann", "correct horse"), 401);
@@ -168,7 +171,8 @@ fn a_running_server_hears_of_it() {
 #[test]
 fn keys_are_made_for_less() {
     let directory = directory();
-    let made = run(directory.path(), &["key", "new", "--name", "ci", "--scopes", "read+tickets"], "");
+    let made =
+        run(directory.path(), &["key", "new", "--name", "ci", "--scopes", "read+tickets"], "");
     let line = made.out.lines().nth(1).unwrap();
     assert!(line.starts_with("ci:") && line.ends_with(":read+tickets"), "{made:?}");
     let made = run(directory.path(), &["key", "new", "--name", "ci"], "");

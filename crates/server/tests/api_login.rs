@@ -143,7 +143,12 @@ fn pages_of_other_sites_cannot_try() {
     let asked = [("origin", "http://evil.test"), ("access-control-request-method", "POST")];
     let preflight = server.ask("OPTIONS", "/login", &asked);
     assert_eq!(preflight.header("access-control-allow-methods"), "");
-    assert_eq!(server.ask("GET", &format!("/login?user=ann&password={PASSWORD}").replace(' ', "%20"), &[]).json()["login"], true);
+    assert_eq!(
+        server
+            .ask("GET", &format!("/login?user=ann&password={PASSWORD}").replace(' ', "%20"), &[])
+            .json()["login"],
+        true
+    );
 }
 
 #[test]
@@ -182,9 +187,8 @@ fn many_at_once_are_all_answered() {
     let users = users();
     let server = server(&users, "attempts = \"off\"\n");
     let statuses: Vec<u16> = std::thread::scope(|scope| {
-        let tries: Vec<_> = (0..60)
-            .map(|_| scope.spawn(|| attempt(&server, "ann", "incorrect")))
-            .collect();
+        let tries: Vec<_> =
+            (0..60).map(|_| scope.spawn(|| attempt(&server, "ann", "incorrect"))).collect();
         tries.into_iter().map(|one| one.join().unwrap().status).collect()
     });
     assert!(statuses.iter().all(|status| [401, 503].contains(status)), "{statuses:?}");

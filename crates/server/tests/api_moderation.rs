@@ -138,7 +138,8 @@ fn a_ban_from_the_server_ends_everything() {
         assert_eq!(server.post("/bans", &ban).status, 200);
     }
     let page = server.read("/bans?limit=2").json();
-    let users: Vec<_> = page["bans"].as_array().unwrap().iter().map(|b| b["user"].clone()).collect();
+    let users: Vec<_> =
+        page["bans"].as_array().unwrap().iter().map(|b| b["user"].clone()).collect();
     assert_eq!((users, &page["next"]), (vec![json!("a"), json!("b")], &json!("b")));
     assert_eq!(server.read("/bans?after=b").json()["bans"][0]["user"], "c");
 }

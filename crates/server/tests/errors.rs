@@ -355,6 +355,7 @@ fn unavailable_when_the_disk_is_full() {
     command.args(["-c", script, env!("CARGO_BIN_EXE_throng"), "--listen", "127.0.0.1:0"]);
     command.args(["--data", "data", "--workers", "1", "--log-format", "json"]);
     command.args(["--set", &format!("api.keys={}", support::api::LINE)]);
+    command.args(["--set", "access.anonymous=*", "--set", "rooms.rate=off"]);
     let server = Server::spawn(command, directory);
     let mut client = server.plain("/ws/a");
     let mut reader = server.plain("/ws/a");

@@ -258,7 +258,7 @@ fn a_client_that_takes_no_answers_is_cut() {
 #[test]
 fn too_many_connections_are_answered_429() {
     for limit in ["limits.max_http_connections=3", "limits.max_connections_per_ip=3"] {
-        let server = Server::start(&["--set", limit]);
+        let server = Server::start(&["--set", limit, "--set", "limits.exempt="]);
         let guests: Vec<TcpStream> = (0..3).map(|_| server.connect()).collect();
         // Accepted in order: when the fourth is answered, the three have been counted.
         let refused = server.get("/");
@@ -276,7 +276,7 @@ fn too_many_connections_are_answered_429() {
 #[test]
 fn too_many_websockets_are_answered_429() {
     for limit in ["limits.max_connections=2", "limits.max_connections_per_ip=2"] {
-        let server = Server::start(&["--set", limit]);
+        let server = Server::start(&["--set", limit, "--set", "limits.exempt="]);
         let sockets = [server.websocket("/echo"), server.websocket("/ws")];
         let refused = server.upgrade("/echo", &[]);
         assert_eq!(refused.status, 429, "{limit}");

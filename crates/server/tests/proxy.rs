@@ -1,9 +1,9 @@
 //! Listeners behind proxies that tell whose connections they bring.
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 
-mod support;
 #[path = "support/tls.rs"]
 mod clients;
+mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -111,7 +111,8 @@ fn the_header_comes_before_tls() {
     let more = "[limits]\ntrusted_proxies = [\"127.0.0.1\"]";
     let files = tempfile::tempdir().unwrap();
     let cert = clients::Cert::write(files.path(), "server", &["localhost"]);
-    let text = clients::file(&[&cert], more).replace("tls = true", "tls = true\nproxy_protocol = true");
+    let text =
+        clients::file(&[&cert], more).replace("tls = true", "tls = true\nproxy_protocol = true");
     let server = Server::start_with(&[], &text);
     for header in [b"PROXY TCP4 192.0.2.1 198.51.100.1 1 2\r\n".to_vec(), v2(0x20, 0, &[])] {
         let mut socket = connect(server.address());

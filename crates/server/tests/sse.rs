@@ -346,7 +346,7 @@ fn streams_do_not_use_up_what_http_may_have() {
     assert_eq!(streams[0].next_of("user_joined")["type"], "user_joined");
 
     for limit in ["limits.max_connections=2", "limits.max_connections_per_ip=2"] {
-        let server = Server::start(&["--set", limit]);
+        let server = Server::start(&["--set", limit, "--set", "limits.exempt="]);
         let mut streams = [server.events("room=a", &[]), server.events("room=a", &[])];
         for events in &mut streams {
             greeted(events, &["a"]);

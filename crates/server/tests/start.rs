@@ -180,12 +180,15 @@ fn people_are_told_what_to_open_and_the_data_directory_is_made() {
         Some(line.trim_start().strip_prefix("http://")?.split_once("  the chat")?.0.to_owned())
     });
     let connected = std::net::TcpStream::connect(address.unwrap());
+    let open =
+        told.find(|line| line.as_ref().unwrap().contains("Anonymous visitors may use lobby,"));
     let hint = told.find(|line| line.as_ref().unwrap().contains("Only this machine can connect."));
     child.kill().unwrap();
     child.wait().unwrap();
     let mut log = String::new();
     child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
-    assert!(connected.is_ok() && hint.is_some(), "{log}");
+    assert!(connected.is_ok() && open.is_some() && hint.is_some(), "{log}");
+    assert!(log.contains("Anonymous visitors may use lobby, demo:*"), "{log}");
     assert!(!log.contains("WARN"), "{log}");
     assert!(directory.path().join("somewhere").is_dir());
 }

@@ -267,7 +267,8 @@ impl Gate {
             ip,
             started: now.0,
             expires: visa.expires,
-            issued: visa.issued,
+            // What a webhook says, it says now.
+            issued: visa.issued.or((visa.via == Via::Webhook).then_some(now.0)),
             token: visa.token_id.clone(),
             via: visa.via.name().to_owned(),
             record: record.write(),

@@ -166,10 +166,11 @@ impl Server {
         Ok(Sent { room: name.to_owned(), seq, timestamp: timestamp.0, duplicate })
     }
 
-    /// Publishes a message for a session, with its rights. `reference` as in [`Author`].
+    /// Publishes a message for a session, with its rights, as often as
+    /// [`Builder::send_rate`](crate::Builder::send_rate) says. `reference` as in [`Author`].
     ///
     /// # Errors
-    /// `forbidden`, and as [`Server::publish`].
+    /// `rate_limited`, `forbidden`, and as [`Server::publish`].
     pub async fn publish_as(
         &self,
         session: &SessionRef,
@@ -177,6 +178,11 @@ impl Server {
         reference: u64,
         message: &[u8],
     ) -> Result<Sent, Fault> {
+        if let Some(rate) = &self.inner.send_rate {
+            let cost = 1 + message.len() / COSTLY;
+            let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+            self.inner.desk.front().charge(session.user_id(), rate, cost)?;
+        }
         let Command::Publish(published) = parse(message)? else {
             return Err(Fault::new(Code::ReservedField)
                 .with_message("Only application messages can be published."));
@@ -306,7 +312,7 @@ impl Server {
         loop {
             let asking = desk.ask();
             let opened = desk.expect_open(asking.token);
-            let room = front.hub().room(Space::ROOMS, name, front.now());
+            let room = front.hub().open(Space::ROOMS, name, front.now())?;
             let ready = room.order().ready(front.asker(asking.token));
             match ready {
                 Ok(()) => return Ok(room),
@@ -335,3 +341,5 @@ impl RoomInfo {
 }
 
 const PAGE_BYTES: usize = 256 << 10;
+/// So many bytes cost as much as a message more.
+const COSTLY: usize = 4096;

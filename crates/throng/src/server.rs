@@ -45,6 +45,7 @@ pub(crate) struct Inner {
     pub(crate) keeper: Keeper,
     pub(crate) gate: Gate,
     pub(crate) access: Arc<Access>,
+    pub(crate) send_rate: Option<Rate>,
 }
 
 /// Makes a [`Server`].
@@ -59,6 +60,7 @@ pub struct Builder {
     resume_window: Option<Duration>,
     max_rooms: Option<usize>,
     access: Option<Access>,
+    send_rate: Option<Option<Rate>>,
     authenticate: Option<Arc<dyn Authenticate>>,
     recheck: Option<Duration>,
     ticket_ttl: Option<Duration>,
@@ -191,6 +193,13 @@ impl Builder {
         self
     }
 
+    /// How often a user may publish by [`Server::publish_as`], that is, without a connection; every 4 KiB of a message
+    /// count as one more. Default: 200 a second, 1,000 at once.
+    pub fn send_rate(mut self, rate: Option<Rate>) -> Self {
+        self.send_rate = Some(rate);
+        self
+    }
+
     /// How often the sessions that are signed in are compared with what is kept of them. Default 30 s. Revocations
     /// by this server hold at once, those by another process within a second.
     pub fn recheck(mut self, interval: Duration) -> Self {
@@ -257,7 +266,9 @@ impl Builder {
             refused: Refused::default(),
         };
         let keeper = Keeper::default();
-        let inner = Arc::new(Inner { engine, desk, sqlite, endpoints, gate, access, keeper });
+        let send_rate = self.send_rate.unwrap_or(Some(SEND_RATE));
+        let inner =
+            Arc::new(Inner { engine, desk, sqlite, endpoints, gate, access, keeper, send_rate });
         inner.desk.belongs_to(&inner);
         Keeper::start(&inner, self.recheck.unwrap_or(RECHECK))?;
         Ok(Server { inner })
@@ -388,6 +399,7 @@ impl Server {
     }
 }
 
+const SEND_RATE: Rate = Rate::per_second(200).with_burst(1000);
 const TICKET_TTL: Duration = Duration::from_secs(30);
 const SESSION_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 const RECHECK: Duration = Duration::from_secs(30);

@@ -44,6 +44,7 @@ impl Default for Limits {
 pub struct Decoder {
     unfinished: Option<Box<Unfinished>>,
     history: Option<Box<History>>,
+    slivers: u32,
     incoming: Option<Direction>,
     role: Role,
 }
@@ -53,7 +54,7 @@ impl Decoder {
     /// handshake. Allocates nothing.
     pub fn new(role: Role, deflate: Option<Deflate>) -> Self {
         let incoming = deflate.map(|deflate| deflate.incoming(role));
-        Self { unfinished: None, history: None, incoming, role }
+        Self { unfinished: None, history: None, slivers: 0, incoming, role }
     }
 
     /// Handles the next bytes received, up to the first event in them.
@@ -87,6 +88,20 @@ impl Decoder {
     /// The bytes of heap memory that an incomplete frame or message takes.
     pub fn buffered(&self) -> usize {
         self.unfinished.as_deref().map_or(0, Unfinished::size)
+    }
+
+    /// The bytes of heap memory that are kept for the peer at the moment: what is incomplete, and the
+    /// window that its next message may refer to.
+    #[inline]
+    pub fn held(&self) -> usize {
+        self.buffered() + self.history.as_deref().map_or(0, History::capacity)
+    }
+
+    /// How many frames since the last call were a part of a message, not its last, of less than 256
+    /// bytes: so small that they cost more than they carry. Sets the count to 0.
+    #[inline]
+    pub fn take_slivers(&mut self) -> u32 {
+        std::mem::take(&mut self.slivers)
     }
 
     /// Whether nothing is incomplete: the next byte begins a message or control frame, and
@@ -153,7 +168,10 @@ impl Decoder {
         scratch: &'a mut Scratch,
     ) -> Result<Step<'a>, ProtocolError> {
         let mut unfinished = self.unfinished.take();
-        let (found, consumed) = self.gather(limits, chunk, scratch, &mut unfinished)?;
+        let mut slivers = 0;
+        let (found, consumed) =
+            self.gather(limits, chunk, scratch, &mut unfinished, &mut slivers)?;
+        self.slivers = self.slivers.saturating_add(slivers);
         let event = match found {
             Found::Nothing => {
                 self.unfinished = unfinished;
@@ -203,6 +221,7 @@ impl Decoder {
         chunk: &mut [u8],
         scratch: &mut Scratch,
         unfinished: &mut Option<Box<Unfinished>>,
+        slivers: &mut u32,
     ) -> Result<(Found, usize), ProtocolError> {
         let mut at = 0;
         loop {
@@ -234,6 +253,7 @@ impl Decoder {
                     }
                     let Header { fin, opcode, key, .. } = header;
                     let whole = len <= chunk.len() - at;
+                    *slivers += u32::from(!fin && len < SLIVER);
                     match opcode {
                         OpCode::Close | OpCode::Ping | OpCode::Pong if whole => {
                             mask::apply(&mut chunk[at..at + len], key);
@@ -383,6 +403,9 @@ pub struct Step<'a> {
     /// What they amount to; `None` if the chunk ended first.
     pub event: Option<Event<'a>>,
 }
+
+/// The largest frame that counts for [`Decoder::take_slivers`] is smaller than this.
+const SLIVER: usize = 256;
 
 /// What a peer said.
 #[derive(Debug, PartialEq, Eq)]

@@ -12,15 +12,21 @@ class Stream {
   open = true;
   #quiet = false;
 
-  /** @param {URL} url @param {AbortSignal | null | undefined} signal */
-  constructor(url, signal) {
+  /** @param {URL} url @param {AbortSignal | null | undefined} signal @param {string | null} [bearer] */
+  constructor(url, signal, bearer = null) {
     this.url = url;
+    this.bearer = bearer;
     this.body = new ReadableStream({ start: (out) => { this.#out = out; } });
     signal?.addEventListener('abort', () => this.hangUp());
   }
 
   get token() {
-    return this.url.searchParams.get('resume');
+    return this.shown('resume');
+  }
+
+  /** @param {'ticket' | 'token' | 'resume'} kind */
+  shown(kind) {
+    return kind === 'resume' ? this.url.searchParams.get(kind) : this.bearer;
   }
 
   /** @param {string} text */
@@ -86,7 +92,9 @@ export class EventServer {
       const code = this.model.refused.get(room) ?? (room[0] === '@' && room !== `@${user}` ? 'forbidden' : undefined);
       if (code) return Response.json({ error: { code, message: code, temporary: false } }, { status: 403 });
     }
-    const stream = new Stream(url, init?.signal);
+    const bearer = new Headers(init?.headers).get('authorization')?.slice(7);
+    const stream = new Stream(url, init?.signal, bearer);
+    if (!this.model.who(/** @type {any} */ (stream))) return Response.json({ error: { code: 'unauthorized', message: 'no', temporary: false } }, { status: 401 });
     this.streams.push(stream);
     stream.write('retry: 2000\n\n');
     this.model.connect(/** @type {any} */ (stream));

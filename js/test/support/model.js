@@ -2,7 +2,8 @@
 
 /** @typedef {import('./network.js').Frame} Frame */
 /** @typedef {import('./network.js').Peer} Peer */
-/** @typedef {{ token: string, userId: string, sessionId: string, peer: Peer | null, refs: Map<string, Map<number, Frame>> }} Session */
+/** @typedef {{ userId?: string, expiresAt?: number }} Visa */
+/** @typedef {{ token: string, userId: string, sessionId: string, expiresAt?: number, peer: Peer | null, refs: Map<string, Map<number, Frame>> }} Session */
 /** @typedef {{ epoch: string, seq: number, log: Frame[], kept: number, members: Map<Session, { echo: boolean }>, presenceSeq: number, users: Map<string, number> }} Place */
 
 /** @param {string} name */
@@ -16,6 +17,7 @@ export class Model {
   heartbeat = 25_000;
   /** Room names that are refused, and the code. @type {Map<string, string>} */ refused = new Map();
   /** Called before a publish; a code refuses it. @type {(frame: Frame, session: Session) => Partial<Frame> | undefined} */ gate = () => undefined;
+  /** What is good to come in with, a ticket once. Without it everything is, and nobody needs it. @type {Map<string, Visa> | undefined} */ visas;
   /** Users of a room are told with the `joined` frame up to here. */ most = 1_000;
 
   /** @param {import('./network.js').Network} network */
@@ -44,10 +46,13 @@ export class Model {
   /** @param {Peer} peer */
   connect(peer) {
     const known = this.sessions.get(peer.token ?? '');
+    const visa = this.who(peer);
+    if (!visa) return peer.hangUp(1006);
+    this.visas?.delete(peer.shown('ticket') ?? '');
     this.#count += 1;
     const id = String(this.#count);
     /** @type {Session} */
-    const session = known ?? { token: `t${id}`, userId: peer.url.searchParams.get('user') ?? `u_${id}`, sessionId: `s_${id}`, peer: null, refs: new Map() };
+    const session = known ?? { token: `t${id}`, userId: visa.userId ?? peer.url.searchParams.get('user') ?? `u_${id}`, sessionId: `s_${id}`, expiresAt: visa.expiresAt, peer: null, refs: new Map() };
     this.sessions.set(session.token, session);
     const older = session.peer;
     if (older) this.#gone(session, older);
@@ -57,9 +62,15 @@ export class Model {
     peer.onend = () => this.#gone(session, peer);
     peer.say({
       type: 'connected', userId: session.userId, sessionId: session.sessionId, resume: session.token, resumed: known !== undefined, resumeWindow: 120_000,
-      userCount: this.sessions.size, heartbeat: this.heartbeat, timestamp: this.now, limits: { maxPayload: 65_536, maxRooms: 128, refWindow: 256 },
+      userCount: this.sessions.size, heartbeat: this.heartbeat, timestamp: this.now, expiresAt: session.expiresAt, limits: { maxPayload: 65_536, maxRooms: 128, refWindow: 256 },
     });
     if (!known) this.#join(session, peer, { type: 'join', room: `@${session.userId}` });
+  }
+
+  /** Who somebody is that shows this; undefined: nobody, and that is not enough. @param {Peer} peer @returns {Visa | undefined} */
+  who(peer) {
+    if (!this.visas || this.sessions.has(peer.token ?? '')) return {};
+    return this.visas.get(peer.shown('ticket') ?? peer.shown('token') ?? '');
   }
 
   /** @param {Session} session @param {Peer} peer */
@@ -161,6 +172,13 @@ export class Model {
     switch (type) {
       case 'ping':
         return reply({ type: 'pong', sent: frame.sent, timestamp: this.now });
+      case 'auth': {
+        const visa = this.visas?.get(frame.ticket ?? frame.token);
+        if (visa?.userId !== session.userId) return refuse('unauthorized');
+        this.visas?.delete(frame.ticket);
+        session.expiresAt = visa.expiresAt;
+        return reply({ type: 'authed', expiresAt: visa.expiresAt });
+      }
       case 'join':
         return this.#join(session, peer, frame);
       case 'resume':

@@ -18,8 +18,14 @@ export class Peer {
     this.url = new URL(socket.url);
   }
 
+  /** The resume token. */
   get token() {
-    return this.url.searchParams.get('resume');
+    return this.shown('resume');
+  }
+
+  /** What the handshake shows of a kind: among the subprotocols or in the query. @param {'ticket' | 'token' | 'resume'} kind */
+  shown(kind) {
+    return this.socket.protocols.find((protocol) => protocol.startsWith(`${kind}.`))?.slice(kind.length + 1) ?? this.url.searchParams.get(kind);
   }
 
   get open() {
@@ -98,6 +104,7 @@ class FakeSocket {
   /** @param {Network} network @param {string} url @param {string[]} protocols */
   constructor(network, url, protocols) {
     this.url = url;
+    /** @type {string[]} */
     this.protocols = protocols;
     this.peer = new Peer(this, network);
     network.dialled(this);

@@ -306,14 +306,49 @@ test('tickets: one for a connection, another when it is asked for', async (t) =>
   const ticket = () => `k${(tickets += 1)}`;
   const tabs = [await browse.tab({ ticket }), await browse.tab({ ticket })];
   assert.equal(browse.peers.length, 1);
-  assert.equal(browse.rig.peer.url.searchParams.get('ticket'), 'k1');
+  assert.equal(browse.rig.peer.shown('ticket'), 'k1');
   browse.rig.peer.hangUp(4401);
   await browse.pass(2_000);
   assert.deepEqual(tabs.map(({ client }) => client.status), ['online', 'online']);
-  assert.ok(['k3', 'k4'].includes(browse.rig.peer.url.searchParams.get('ticket') ?? ''));
+  assert.ok(['k3', 'k4'].includes(browse.rig.peer.shown('ticket') ?? ''));
   browse.rig.peer.hangUp(4403, 'out');
   await settle();
   assert.deepEqual(tabs.map(({ client }) => client.status), ['closed', 'closed']);
+});
+
+test('one tab renews the session for all', async (t) => {
+  const browse = new Browser(t);
+  const { model } = browse.rig;
+  const visa = { userId: 'ada', expiresAt: model.now + 3_600_000 };
+  model.visas = new Map([['t_1', visa], ['t_2', { ...visa, expiresAt: model.now + 7_200_000 }]]);
+  const [{ client: a }, { client: b }] = [await browse.tab({ ticket: () => 't_1' }), await browse.tab({ ticket: () => 't_9' })];
+  assert.deepEqual([a.userId, b.userId], ['ada', 'ada']);
+  const end = a.expiresAt;
+  assert.ok(end > Date.now() && b.expiresAt === end);
+  await b.authenticate('t_2');
+  await settle();
+  assert.deepEqual([a.expiresAt, b.expiresAt], [end + 3_600_000, end + 3_600_000]);
+  const { client: c } = await browse.tab({ ticket: () => 't_9' });
+  assert.equal(c.expiresAt, a.expiresAt, 'also for who comes later');
+});
+
+test('a session that is gone is not replaced by one of nobody in shared tabs either', async (t) => {
+  const browse = new Browser(t);
+  const { model } = browse.rig;
+  model.visas = new Map([['t_1', { userId: 'ada' }], ['t_3', { userId: 'ada' }], ['t_4', { userId: 'ada' }]]);
+  let tickets = 0;
+  const ticket = () => `t_${(tickets += 1)}`;
+  const tabs = [await browse.tab({ ticket }), await browse.tab({ ticket })];
+  const seen = tabs.map(({ client }) => note(client, 'connected'));
+  const { visas } = model;
+  model.forget();
+  model.visas = undefined;
+  browse.rig.peer.hangUp(1006);
+  await browse.pass(400);
+  model.visas = visas;
+  await browse.pass(6_000);
+  assert.deepEqual(tabs.map(({ client }) => [client.status, client.userId]), [['online', 'ada'], ['online', 'ada']]);
+  assert.ok(seen.flat().every(({ userId }) => userId === 'ada'));
 });
 
 test('echo: false, volatile messages and direct ones', async (t) => {

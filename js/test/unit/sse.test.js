@@ -151,9 +151,11 @@ test('one room that is refused does not take the others along', async (t) => {
   assert.equal(room.joined, true);
   assert.equal(client.status, 'online');
   server.model.refused.set('b', 'unknown_room');
+  const [lost] = [note(client, 'error')];
   server.cut();
-  await pass(3_000);
-  assert.equal(client.status, 'offline', 'at the start it cannot be told which');
+  await pass(5_000);
+  assert.equal(client.status, 'online', 'nor at the start of a connection');
+  assert.deepEqual([room.joined, lost.map((error) => [error.code, error.room])], [true, [['unknown_room', 'b']]]);
 });
 
 test('a stream is waited for until there is a room', async (t) => {
@@ -195,6 +197,23 @@ test('refusals of the server: 401 stops, 503 waits as told', async (t) => {
   answer = new Response(JSON.stringify({ error: { code: 'unauthorized' } }), { status: 401 });
   await pass(7_000);
   assert.deepEqual(status.at(-1), { status: 'closed', reason: 'unauthorized', code: 4401 });
+});
+
+test('a post that is refused for now is sent again, whoever refuses it', async (t) => {
+  const { server, client: make } = start(t);
+  /** @type {Response[]} */ const answers = [
+    Response.json({ error: { code: 'rate_limited', message: 'slowly', temporary: true } }, { status: 429, headers: { 'retry-after': '2' } }),
+    new Response('<h1>busy</h1>', { status: 503, headers: { 'retry-after': '3' } }),
+  ];
+  const client = make({ fetch: async (url, init) => (init?.method === 'POST' && answers.shift()) || server.fetch(url, init) });
+  const limited = note(client, 'limited');
+  const room = client.join('r');
+  await happen();
+  const sent = [room.send({ type: 'chat', n: 1 }), room.send({ type: 'chat', n: 2 })];
+  await pass(6_000);
+  assert.deepEqual(limited.map(({ code, retryIn }) => [code, retryIn]), [['rate_limited', 2_000], ['http_503', 3_000]]);
+  assert.deepEqual((await Promise.all(sent)).map((ack) => ack?.seq), [1, 2]);
+  assert.equal(client.status, 'online');
 });
 
 test('auto: when WebSocket never opens there are events; once it did, never', async (t) => {

@@ -24,6 +24,21 @@ pub(super) struct Meters {
 pub(super) struct Abuse {
     messages: Meter,
     bytes: Meter,
+    /// Until when everything is refused.
+    shut: u64,
+}
+
+/// A message of a client of the typed protocol, as far as its limits are concerned.
+#[derive(Clone, Copy)]
+pub(crate) struct Bill<'a> {
+    /// In tokens of the rate.
+    pub(crate) cost: u32,
+    /// As long as it was.
+    pub(crate) bytes: usize,
+    /// Whether it may be handled while others have to wait: it does not matter in which order.
+    pub(crate) urgent: bool,
+    /// What all connections of its user have spent together.
+    pub(crate) user: Option<&'a SharedMeter>,
 }
 
 impl Conn {
@@ -35,44 +50,40 @@ impl Conn {
             return true;
         }
         if self.session.refuses() {
-            return self.charge(cost, bytes, None, out).is_ok();
+            let bill = Bill { cost, bytes, urgent: true, user: None };
+            return self.charge(&bill, out).is_ok();
         }
         self.spend(cost, bytes, out);
         true
     }
 
-    /// Pays for a message of a client of the typed protocol. `user`: what all connections of its user have
-    /// spent together.
+    /// Pays for a message of a client of the typed protocol.
     ///
     /// # Errors
-    /// `rate_limited`. A client that goes on all the same is closed with `4429`.
-    pub(crate) fn admit(
-        &mut self,
-        cost: u32,
-        bytes: usize,
-        user: Option<&SharedMeter>,
-        out: &mut Out,
-    ) -> Result<(), Fault> {
+    /// `rate_limited`. Then everything is refused for at least [`SHUT`], so that what was sent behind it does
+    /// not overtake it. A client that goes on all the same is closed with `4429`.
+    pub(crate) fn admit(&mut self, bill: &Bill<'_>, out: &mut Out) -> Result<(), Fault> {
         if self.paid {
             return Ok(()); // when it came in
         }
-        self.charge(cost, bytes, user, out).map_err(|wait| {
+        self.charge(bill, out).map_err(|wait| {
             out.counters.rate_limited.add(1);
             Fault::new(Code::RateLimited).with_retry_after(wait)
         })
     }
 
-    fn charge(
-        &mut self,
-        cost: u32,
-        bytes: usize,
-        user: Option<&SharedMeter>,
-        out: &mut Out,
-    ) -> Result<(), Duration> {
+    fn charge(&mut self, bill: &Bill<'_>, out: &mut Out) -> Result<(), Duration> {
         let (policy, now) = (&self.policy, out.now);
+        let &Bill { cost, bytes, urgent, user } = bill;
         let weight = weight(bytes);
-        let mut paid = Ok(());
-        if let Some(rate) = &policy.bytes_rate {
+        let shut = self.rare.as_ref().and_then(|rare| rare.abuse.as_ref()).map_or(0, |a| a.shut);
+        let mut paid = match shut.saturating_sub(now) {
+            rest @ 1.. if !urgent => Err(Duration::from_nanos(rest)),
+            _ => Ok(()),
+        };
+        if let Some(rate) = &policy.bytes_rate
+            && paid.is_ok()
+        {
             paid = self.meters.bytes.take(rate, weight, now);
         }
         if let Some(rate) = &policy.rate
@@ -85,27 +96,35 @@ impl Conn {
         {
             paid = user.take(rate, cost, now);
         }
-        if paid.is_err() {
-            self.refuse(cost, weight, out);
-        }
-        paid
+        paid.map_err(|wait| self.refuse(bill, wait, shut, out))
     }
 
     /// Something was refused. As much as may be sent may also be refused; whoever sends more than that has
     /// been told, and does not listen.
     #[cold]
-    fn refuse(&mut self, cost: u32, weight: u32, out: &mut Out) {
+    fn refuse(&mut self, bill: &Bill<'_>, wait: Duration, shut: u64, out: &mut Out) -> Duration {
         let abuse = self.rare.get_or_insert_default().abuse.get_or_insert_default();
         let (rate, bytes_rate) = (&self.policy.rate, &self.policy.bytes_rate);
+        let wait = match bill.urgent || shut > out.now {
+            true => wait,
+            false => {
+                let wait = wait.max(SHUT);
+                let nanos = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+                abuse.shut = out.now.saturating_add(nanos);
+                wait
+            }
+        };
         let over = |meter: &mut Meter, rate: &Option<throng_hub::Rate>, cost| {
             rate.as_ref().is_some_and(|rate| meter.take(rate, cost, out.now).is_err())
         };
+        let (cost, weight) = (bill.cost, weight(bill.bytes));
         if over(&mut abuse.messages, rate, cost) | over(&mut abuse.bytes, bytes_rate, weight)
             && self.is_open()
         {
             out.counters.rate_closed.add(1);
             self.begin_close(out, ABUSE, "too many messages, although they were refused");
         }
+        wait
     }
 
     /// Pays whether it can or not; a peer in debt is not read from.
@@ -249,6 +268,9 @@ impl Rare {
 fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(HEADER)
 }
+
+/// After a refusal nothing is taken for at least so long.
+const SHUT: Duration = Duration::from_millis(250);
 
 /// A frame is not for nothing even when it is empty.
 const HEADER: u32 = 8;

@@ -9,7 +9,7 @@ use throng_protocol::{Code, Command, Fault, History, Presence, names, parse, pus
 use throng_wire::{Kind, OpCode};
 
 use crate::clock::wall_clock;
-use crate::conn::{Conn, Farewell};
+use crate::conn::{Bill, Conn, Farewell};
 use crate::engine::Shared;
 use crate::inbox::{Echo, Post};
 use crate::policy::{REPLACED, SIGNED_OUT};
@@ -278,7 +278,9 @@ impl Typed {
             Ok(command) => (typed.cost(command, shared), command.reference()),
             Err(fault) => (MISTAKE, fault.reference),
         };
-        let paid = conn.admit(cost, payload.len(), typed.meter.as_deref(), out);
+        let urgent = matches!(parsed, Ok(Command::Ping(_)));
+        let bill = Bill { cost, bytes: payload.len(), urgent, user: typed.meter.as_deref() };
+        let paid = conn.admit(&bill, out);
         let paid = paid.map_err(|fault| fault.with_reference(reference));
         let done = match parsed {
             Ok(command) => {

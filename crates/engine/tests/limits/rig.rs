@@ -185,6 +185,17 @@ impl Peer {
         }
     }
 
+    /// Skips to the next pong.
+    pub fn expect_pong(&mut self) -> Vec<u8> {
+        loop {
+            match self.next() {
+                Got::Pong(payload) => return payload,
+                Got::Text(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
     /// Skips to the close frame.
     pub fn expect_close(&mut self) -> (u16, String) {
         loop {

@@ -6,6 +6,7 @@
 mod support;
 
 mod history;
+mod limits;
 mod membership;
 mod presence;
 mod refs;

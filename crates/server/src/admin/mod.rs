@@ -57,8 +57,8 @@ struct Place {
 pub(crate) enum SecretCommand {
     /// Sign resume tokens with a new secret from now on
     ///
-    /// A running server goes on with what it has until it is started again. Sessions that were begun before can
-    /// still be resumed: the old secret is known for 24 hours more.
+    /// Also a server that is running. Sessions that were begun before can still be resumed: the old secret is known
+    /// for 24 hours more.
     Rotate,
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn run(config: &Config, command: Command) -> ExitCode {
         Command::Token(command) => sessions::run_token(&vault, command),
         Command::Secret(SecretCommand::Rotate) => {
             ask(|done| vault.rotate_secret(now(), done)).map(|()| {
-                "There is a new secret: servers sign with it from their next start on, and know the old one for 24 hours more.\n"
+                "Resume tokens are signed with a new secret now; the old one is known for 24 hours more.\n"
                     .to_owned()
             })
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Body as _;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -248,7 +248,6 @@ where
             Ok(body) => Ok(Answer { status, body: body.to_bytes() }),
             Err(error) => Err(match error.downcast::<hyper::Error>() {
                 Ok(error) => FetchError::Http(*error),
-                Err(error) if error.is::<LengthLimitError>() => FetchError::TooLarge(limit),
                 Err(_) => FetchError::TooLarge(limit),
             }),
         }
@@ -296,5 +295,5 @@ const MAX_LOOKUPS: usize = 16;
 /// Of an answer.
 const MAX_HEADERS: usize = 100;
 
-/// Of an answer, in bytes.
+/// Of an answer, in bytes; what one read brings may come on top.
 const MAX_HEAD: usize = 32 * 1024;

@@ -13,7 +13,7 @@ use super::fetch::Fetch;
 use super::jwks::{Pace, Source};
 use super::keys::Keys;
 use super::secrets::Secrets;
-use super::{BadKeys, END_OF_TIME, MAX_INFO};
+use super::{BadKeys, END_OF_TIME, MAX_INFO, contents};
 use crate::config::{Algorithm, Jwt};
 
 /// Judges tokens.
@@ -66,12 +66,11 @@ impl Judge {
         if algorithms.contains(&Algorithm::Hs256) {
             keys.add_secrets(&Secrets::read(&config.secret_file, "jwt.secret_file")?);
         }
-        let unread = |error: crate::config::ConfigError| BadKeys::new(error.to_string());
-        if let Some(pem) = config.key_file.read("jwt.key_file").map_err(unread)? {
+        if let Some(pem) = contents(&config.key_file, "jwt.key_file")? {
             let about = |bad: BadKeys| BadKeys::new(format!("jwt.key_file: {bad}"));
             keys.add_pem(&pem, algorithms).map_err(about)?;
         }
-        if let Some(json) = config.jwks_file.read("jwt.jwks_file").map_err(unread)? {
+        if let Some(json) = contents(&config.jwks_file, "jwt.jwks_file")? {
             let before = keys.len();
             let jwks = keys.add_jwks(&json, algorithms);
             if jwks.is_none() || keys.len() == before {

@@ -5,8 +5,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio_rustls::rustls::pki_types::pem::{PemObject as _, SectionKind};
 use tokio_rustls::rustls::pki_types::alg_id;
+use tokio_rustls::rustls::pki_types::pem::{PemObject as _, SectionKind};
 
 use super::BadKeys;
 use super::secrets::Secrets;

@@ -24,9 +24,7 @@ impl Reach {
             let host = host.strip_suffix('.').unwrap_or(host);
             self.0.names.iter().any(|name| name.eq_ignore_ascii_case(host))
         };
-        is_public(address)
-            || self.0.ranges.iter().any(|range| range.contains(address))
-            || named()
+        is_public(address) || self.0.ranges.iter().any(|range| range.contains(address)) || named()
     }
 }
 
@@ -41,11 +39,11 @@ fn is_public(address: IpAddr) -> bool {
 fn is_public_v4(address: Ipv4Addr) -> bool {
     match address.octets() {
         [0 | 10 | 127 | 224..=255, ..] => false, // this host, private, loopback, multicast, reserved
-        [100, 64..=127, ..] => false,           // behind a carrier's NAT
-        [169, 254, ..] => false,                // link-local, metadata services
+        [100, 64..=127, ..] => false,            // behind a carrier's NAT
+        [169, 254, ..] => false,                 // link-local, metadata services
         [172, 16..=31, ..] | [192, 168, ..] => false, // private
         [192, 0, 0 | 2, _] | [192, 88, 99, _] => false, // protocols, documentation, 6to4 relays
-        [198, 18 | 19, ..] => false,            // measurements
+        [198, 18 | 19, ..] => false,             // measurements
         [198, 51, 100, _] | [203, 0, 113, _] => false, // documentation
         _ => true,
     }

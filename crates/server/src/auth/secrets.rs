@@ -1,6 +1,6 @@
 //! Secrets of which a file may hold several, so that a new one can come before the old one goes.
 
-use super::BadKeys;
+use super::{BadKeys, contents};
 use crate::config::FilePath;
 
 /// The secrets of a file, in its order. Shows nothing of itself.
@@ -11,8 +11,7 @@ impl Secrets {
     /// Reads a file in which each line is a secret of at least 32 bytes. A file that is no text is one
     /// secret as a whole. None where no file is named.
     pub(super) fn read(file: &FilePath, key: &str) -> Result<Self, BadKeys> {
-        let bytes = file.read(key).map_err(|error| BadKeys::new(error.to_string()))?;
-        let Some(bytes) = bytes else { return Ok(Self(Vec::new())) };
+        let Some(bytes) = contents(file, key)? else { return Ok(Self::none()) };
         Self::parse(&bytes).map_err(|what| BadKeys::new(format!("{key}: {what}")))
     }
 

@@ -34,8 +34,12 @@ mod tests {
     /// Made with Python: `hmac.new(secret, b"1700000000000." + body, "sha256").hexdigest()`.
     #[test]
     fn as_others_compute_it() {
-        let secrets = Secrets::of(&["0123456789abcdef0123456789abcdef", "k2-k2-k2-k2-k2-k2-k2-k2-k2-k2-k2"]);
+        let secrets =
+            Secrets::of(&["0123456789abcdef0123456789abcdef", "k2-k2-k2-k2-k2-k2-k2-k2-k2-k2-k2"]);
         let header = sign(&secrets, 1_700_000_000_000, br#"{"token":"x"}"#);
-        assert_eq!(header, "t=1700000000000,v1=4bfea36be422165f90d73ae909a1ed596a9567292809b078c725bc4f784cff4f,v1=64a480d28ecafe0456d2b1fe1a0421e304a4ed8f4a68b14097b2595849282625");
+        assert_eq!(
+            header,
+            "t=1700000000000,v1=4bfea36be422165f90d73ae909a1ed596a9567292809b078c725bc4f784cff4f,v1=64a480d28ecafe0456d2b1fe1a0421e304a4ed8f4a68b14097b2595849282625"
+        );
     }
 }

@@ -71,10 +71,7 @@ async fn show(authenticator: &Authenticator, token: &str) -> Result<Visa, Denied
 
 /// Runs a test as the front runs requests.
 fn run<F: Future>(test: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(test)
 }

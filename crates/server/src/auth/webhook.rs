@@ -204,7 +204,7 @@ struct Reply {
     name: Option<String>,
     info: Option<Box<RawValue>>,
     rooms: Option<Box<RawValue>>,
-    /// In seconds.
+    /// In milliseconds.
     session_ttl: Option<u64>,
 }
 
@@ -218,7 +218,7 @@ fn read(body: &[u8]) -> Result<Visa, &'static str> {
         return Err("the info it answers is larger than 4 KiB");
     }
     if reply.session_ttl.is_some_and(|ttl| !(1..=MAX_SESSION).contains(&ttl)) {
-        return Err("the sessionTtl it answers is not between a second and a year");
+        return Err("the sessionTtl it answers is not between a millisecond and a year");
     }
     let grants = match &reply.rooms {
         Some(rooms) => {
@@ -232,7 +232,7 @@ fn read(body: &[u8]) -> Result<Visa, &'static str> {
         name: reply.name.as_deref().and_then(names::display_name),
         info: reply.info.map(|info| info.get().to_owned()),
         grants,
-        expires: reply.session_ttl.map(|ttl| now + ttl * 1000),
+        expires: reply.session_ttl.map(|ttl| now + ttl),
         // The service has just said so.
         issued: Some(now),
         token_id: None,
@@ -254,5 +254,5 @@ const MAX_ANSWER: usize = 64 * 1024;
 const MAX_NAME: usize = 256;
 const MAX_PASSWORD: usize = 1024;
 
-/// In seconds.
-const MAX_SESSION: u64 = 366 * 24 * 60 * 60;
+/// In milliseconds.
+const MAX_SESSION: u64 = 366 * 24 * 60 * 60 * 1000;

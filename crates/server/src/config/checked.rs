@@ -10,7 +10,7 @@ use super::fit;
 use super::lists::Cidrs;
 use super::machine;
 use super::rate::{ByteRate, Rate};
-use super::raw::{Kind, Mounted, RawConfig, RawEndpoint, RawLimits, RawListener};
+use super::raw::{Kind, Mounted, RawConfig, RawEndpoint, RawLimits, RawListener, RawMount};
 use super::rooms::{RoomRule, check_rules};
 use super::sections::{Access, Jwt, Login, Tls, Webhook};
 use super::trust::Amount;
@@ -266,7 +266,15 @@ impl Count {
 impl Listener {
     fn check(raw: RawListener, kinds: &[EndpointOptions; 3]) -> Result<Self, ConfigError> {
         let ops = raw.ops.unwrap_or(true);
-        let cleared = raw.mounts.iter().any(|mount| mount.path == "*");
+        let redirect = raw.redirect.unwrap_or(false);
+        let is_endpoint = |mount: &&RawMount| matches!(mount.what, Mounted::Endpoint(..));
+        if let Some(mount) = raw.mounts.iter().find(is_endpoint).filter(|_| redirect) {
+            let (place, path) = (&mount.place, &mount.path);
+            return Err(ConfigError::new(format!(
+                "{place}: {path} cannot be here: the listener only redirects to https"
+            )));
+        }
+        let cleared = redirect || raw.mounts.iter().any(|mount| mount.path == "*");
         let defaults = if cleared { &[][..] } else { &DEFAULT_ENDPOINTS[..] };
         let mut table: BTreeMap<String, (Kind, EndpointOptions)> = defaults
             .iter()
@@ -307,9 +315,10 @@ impl Listener {
             .into_iter()
             .map(|(path, (kind, options))| Endpoint { path, kind, options })
             .collect();
-        let (address, pages) = (raw.address, raw.pages.unwrap_or(true));
-        let (api, sse) = (raw.api.unwrap_or(true), raw.sse.unwrap_or(true));
-        let (tls, redirect) = (raw.tls.unwrap_or(false), raw.redirect.unwrap_or(false));
+        let serves = |what: Option<bool>| !redirect && what.unwrap_or(true);
+        let (address, pages, ops) = (raw.address, serves(raw.pages), serves(raw.ops));
+        let (api, sse) = (serves(raw.api), serves(raw.sse));
+        let tls = raw.tls.unwrap_or(false);
         if tls && redirect {
             let place = &raw.place;
             return Err(ConfigError::new(format!(

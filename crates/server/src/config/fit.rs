@@ -36,7 +36,7 @@ fn jwt(config: &Config) -> Result<(), ConfigError> {
     if jwt.user_claim.0.is_empty() {
         return wrong("jwt.user_claim must name a claim, such as \"sub\"");
     }
-    jwt.secret_file.secret("jwt.secret_file", LEAST_SECRET)?;
+    jwt.secret_file.check_secret("jwt.secret_file", LEAST_SECRET)?;
     jwt.key_file.read("jwt.key_file")?;
     jwt.jwks_file.read("jwt.jwks_file")?;
     Ok(())
@@ -53,7 +53,7 @@ fn webhook(config: &Config) -> Result<(), ConfigError> {
     if webhook.login && !config.login.enabled {
         return wrong("webhook.login needs login.enabled = true, or nobody can log in");
     }
-    webhook.secret_file.secret("webhook.secret_file", LEAST_SECRET)?;
+    webhook.secret_file.check_secret("webhook.secret_file", LEAST_SECRET)?;
     Ok(())
 }
 

@@ -28,17 +28,15 @@ use std::path::{Path, PathBuf};
 pub(crate) use self::address::Address;
 pub(crate) use self::api_keys::{ApiKey, ApiKeys, Keyring, Scopes, is_name as is_key_name};
 pub(crate) use self::checked::{Config, Endpoint, EndpointOptions, Limits, Listener, Machine};
-pub(crate) use self::lists::{Cidrs, Domains, GrantWords, Hosts};
+pub(crate) use self::lists::{Cidrs, GrantWords, Hosts};
 pub(crate) use self::machine::memory as machine_memory;
 pub(crate) use self::print::print;
-pub(crate) use self::rate::{ByteRate, Pace, Rate};
+pub(crate) use self::rate::{Pace, Rate};
 pub(crate) use self::raw::{Kind, ListenFlag};
 pub(crate) use self::rooms::{Presence, RoomRule, RoomSlow};
-pub(crate) use self::secret::{FilePath, FilePaths, Secret};
-pub(crate) use self::sections::{Access, Jwt, Login, Tls, Webhook};
-pub(crate) use self::trust::{
-    Algorithm, Algorithms, Amount, ClientAuth, Line, ServiceUrl, TlsVersion,
-};
+pub(crate) use self::secret::FilePath;
+pub(crate) use self::sections::{Jwt, Login, Tls, Webhook};
+pub(crate) use self::trust::{Algorithm, Algorithms, Amount, ClientAuth, TlsVersion};
 pub(crate) use self::words::{Gather, LogFormat, LogLevel, Slow, Sources, Storage, Sync};
 
 use self::keys::{CONFIG_VARIABLE, Setting};

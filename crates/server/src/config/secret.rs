@@ -1,6 +1,5 @@
 //! Files that the configuration names. What is secret is only ever in such a file, never in a value.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::ConfigError;
@@ -13,10 +12,6 @@ pub(crate) struct FilePath(PathBuf);
 /// Several of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FilePaths(Vec<FilePath>);
-
-/// What a secret file holds, without the line break at its end. Shows nothing of itself.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Secret(Vec<u8>);
 
 impl FilePath {
     /// The path, if there is one.
@@ -38,21 +33,19 @@ impl FilePath {
         })
     }
 
-    /// The secret in the file, which must have at least `least` bytes; `None` when no file is named.
-    pub(crate) fn secret(&self, key: &str, least: usize) -> Result<Option<Secret>, ConfigError> {
-        let Some(mut bytes) = self.read(key)? else { return Ok(None) };
-        while matches!(bytes.last(), Some(b'\n' | b'\r')) {
-            bytes.pop();
+    /// Whether the file, if one is named, holds a secret of at least `least` bytes; a line break at its end
+    /// does not count. The error says nothing of what is in it.
+    pub(super) fn check_secret(&self, key: &str, least: usize) -> Result<(), ConfigError> {
+        let Some(bytes) = self.read(key)? else { return Ok(()) };
+        let end = bytes.iter().rposition(|byte| !b"\r\n".contains(byte)).map_or(0, |last| last + 1);
+        if end >= least {
+            return Ok(());
         }
-        if bytes.len() < least {
-            let shown = self.0.display();
-            return Err(ConfigError::new(format!(
-                "{key}: the secret in {shown} must have at least {least} bytes, not {}; draw one with \
-                 `openssl rand -hex 32`",
-                bytes.len()
-            )));
-        }
-        Ok(Some(Secret(bytes)))
+        let shown = self.0.display();
+        Err(ConfigError::new(format!(
+            "{key}: the secret in {shown} must have at least {least} bytes, not {end}; draw one with \
+             `openssl rand -hex 32`"
+        )))
     }
 }
 
@@ -70,19 +63,6 @@ impl FilePaths {
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
-    }
-}
-
-impl Secret {
-    /// The bytes, for those who sign with them.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
     }
 }
 
@@ -118,24 +98,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_the_file_without_its_last_line_break() {
+    fn a_secret_is_long_and_not_repeated() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("secret");
         std::fs::write(&path, "correct horse battery staple\r\n").unwrap();
         let file = FilePath(path.clone());
-        let secret = file.secret("jwt.secret_file", 8).unwrap().unwrap();
-        assert_eq!(secret.bytes(), b"correct horse battery staple");
-        assert_eq!(format!("{secret:?}"), "Secret");
-        let short = file.secret("jwt.secret_file", 32).unwrap_err().to_string();
+        assert_eq!(file.check_secret("jwt.secret_file", 28), Ok(()));
+        let short = file.check_secret("jwt.secret_file", 29).unwrap_err().to_string();
         assert!(short.starts_with("jwt.secret_file: the secret in "), "{short}");
         assert!(
-            short.contains("at least 32 bytes, not 28;") && !short.contains("horse"),
+            short.contains("at least 29 bytes, not 28;") && !short.contains("horse"),
             "{short}"
         );
 
         let missing = FilePath(directory.path().join("none")).read("tls.key").unwrap_err();
         assert!(missing.to_string().starts_with("tls.key: cannot read "), "{missing}");
-        assert_eq!(FilePath::default().secret("x", 32), Ok(None));
+        assert_eq!(FilePath::default().check_secret("x", 32), Ok(()));
     }
 
     #[test]

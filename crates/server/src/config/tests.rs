@@ -157,7 +157,6 @@ fn what_throng_config_prints_loads_to_the_same() {
         [[listener]]
         address = "*:0"
         ops = false
-        redirect = "https"
         [listener.endpoints]
         "/echo" = { max_message = "1MiB" }
         "/metrics" = "echo"
@@ -165,6 +164,9 @@ fn what_throng_config_prints_loads_to_the_same() {
         address = "*:443"
         tls = true
         proxy_protocol = true
+        [[listener]]
+        address = "*:80"
+        redirect = "https"
     "#;
     let text = &format!(
         "limits.trusted_proxies = [\"::1\"]\n{text}\n[tls]\ncert = [{SECRET:?}]\nkey = [{SECRET:?}]\n"
@@ -177,7 +179,8 @@ fn what_throng_config_prints_loads_to_the_same() {
     assert!(chat.durable && !chat.other_types && chat.membership);
     assert_eq!((chat.slow, chat.slow_key.as_str()), (RoomSlow::Latest, "user \"x\""));
     assert_eq!((chat.types["dot"].cost, chat.types["chat"].cost), (5, 1));
-    assert!(config.listeners[1].redirect && config.listeners[2].tls);
+    assert!(config.listeners[2].tls && config.listeners[3].redirect);
+    assert!(config.listeners[3].endpoints.is_empty() && !config.listeners[3].pages);
     let volatile = &config.rooms[2];
     assert_eq!((volatile.history, volatile.durable, volatile.volatile), (0, false, true));
     assert!(!config.listeners[0].api && config.listeners[0].sse && config.listeners[1].api);
@@ -254,7 +257,7 @@ fn defaults_are_as_documented() {
     assert!(config.keys.is_empty() && config.rooms.is_empty());
     let words: Vec<&str> = config.access.anonymous.iter().collect();
     assert_eq!(words, ["lobby", "demo:*", "live:lobby", "live:demo:*", "@u_*=send"]);
-    assert!(config.access.users.is_empty() && !config.login.enabled);
+    assert!(config.access.users.iter().next().is_none() && !config.login.enabled);
     assert!(config.jwt.algorithms.is_empty() && config.webhook.url.is_empty());
     let limits = &config.limits;
     assert_eq!((limits.max_connections_per_ip, limits.max_connections_per_user), (1000, 100));
@@ -517,6 +520,10 @@ fn what_does_not_fit_together_gets_one_sentence() {
             "[[listener]]\naddress = 80\nredirect = \"https\"\ntls = true\n".into(),
             "throng.toml, line 2: a listener that speaks TLS cannot redirect to https; take tls or \
              redirect away",
+        ),
+        (
+            "[[listener]]\naddress = 80\nredirect = \"https\"\nendpoints = { \"/ws\" = \"rooms\" }\n".into(),
+            "throng.toml, line 4: /ws cannot be here: the listener only redirects to https",
         ),
         (
             "[[listener]]\naddress = 80\nredirect = true\n".into(),

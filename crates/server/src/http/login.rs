@@ -35,7 +35,7 @@ pub(crate) struct Login {
     by_address: Option<Throttle>,
     /// Addresses that are not throttled.
     exempt: Cidrs,
-    /// How long sessions last; [`LONGEST`] when there is no end.
+    /// How long sessions last; zero for no end.
     session_ttl: Duration,
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -68,16 +68,17 @@ impl Login {
             config::Rate::Off => None,
             config::Rate::Of(pace) => Some(Throttle::new(rate(pace))),
         };
+        let places = match source {
+            Source::Users => AT_ONCE,
+            Source::Webhook(_) => QUESTIONS_AT_ONCE,
+        };
         Self {
             source,
             by_name: throttle(),
             by_address: throttle(),
             exempt,
-            session_ttl: match login.session_ttl {
-                Duration::ZERO => LONGEST,
-                ttl => ttl,
-            },
-            places: Arc::new(Semaphore::new(AT_ONCE)),
+            session_ttl: login.session_ttl,
+            places: Arc::new(Semaphore::new(places)),
             waiting: AtomicUsize::new(0),
             counts: Counts::default(),
         }
@@ -107,6 +108,16 @@ impl Login {
             add(&self.counts.throttled);
             Problem::new(Code::RateLimited, "Too many attempts; try again later.").after(wait)
         })
+    }
+
+    /// How long a session lasts that must be over at `expires`: as configured, and no longer than that.
+    fn lifetime(&self, expires: Option<u64>, now: u64) -> Duration {
+        let left = expires.map(|at| Duration::from_millis(at.saturating_sub(now).max(1)));
+        match (left, self.session_ttl) {
+            (None, ttl) => ttl,
+            (Some(left), Duration::ZERO) => left,
+            (Some(left), ttl) => left.min(ttl),
+        }
     }
 
     /// A place to hash a password at.
@@ -175,11 +186,13 @@ async fn admit(http: &Http, login: &Login, request: Request) -> Result<Response,
             })?
         }
     };
+    // What is over already lets nobody in; a session of no length would have no end.
+    let visa = visa.filter(|visa| visa.expires.is_none_or(|at| at > now()));
     let Some(visa) = visa else {
         add(&login.counts.refused);
         return Err(Problem::new(Code::Unauthorized, "The name or the password is wrong."));
     };
-    let lasts = visa.expires.map(|at| Duration::from_millis(at.saturating_sub(now())));
+    let session_ttl = login.lifetime(visa.expires, now());
     let (user_id, name) = (visa.user_id.clone(), visa.name.clone());
     let ticket = http.server.issue_ticket(NewTicket {
         user_id: visa.user_id,
@@ -188,7 +201,7 @@ async fn admit(http: &Http, login: &Login, request: Request) -> Result<Response,
         grants: visa.grants,
         ip: None,
         ttl: None,
-        session_ttl: Some(lasts.map_or(login.session_ttl, |lasts| lasts.min(login.session_ttl))),
+        session_ttl: Some(session_ttl),
         via: Via::Login,
     });
     let ticket = ticket.await?;
@@ -283,13 +296,13 @@ fn now() -> u64 {
 
 /// The body, in bytes: a name of 127 and a password of 1024, however they are written.
 const LARGEST: usize = 8 << 10;
-/// Passwords that are hashed, or asked about, at the same time.
+/// Passwords that are hashed at the same time.
 const AT_ONCE: usize = 2;
+/// Passwords that a webhook is asked about at the same time.
+const QUESTIONS_AT_ONCE: usize = 32;
 /// Those that wait for that, and for how long.
 const MOST_WAITING: usize = 32;
 const PATIENCE: Duration = Duration::from_secs(5);
-/// A session without an end.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[derive(Serialize)]
 struct Offer {
@@ -313,4 +326,23 @@ struct Admitted {
     user_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_over_when_its_visa_is() {
+        let of = |seconds, expires| {
+            let attempts = config::Rate::Off;
+            let session_ttl = Duration::from_secs(seconds);
+            let config = config::Login { enabled: true, attempts, session_ttl };
+            Login::new(&config, Cidrs::default(), Source::Users).lifetime(expires, 1000).as_millis()
+        };
+        assert_eq!((of(60, None), of(0, None)), (60_000, 0));
+        assert_eq!((of(60, Some(3000)), of(60, Some(90_000))), (2000, 60_000));
+        assert_eq!(of(0, Some(3000)), 2000);
+        assert_eq!((of(0, Some(1000)), of(0, Some(1))), (1, 1), "never without an end");
+    }
 }

@@ -25,10 +25,7 @@ struct FromAcme {
 
 impl Certificates {
     /// Reads certificates and keys, which must belong together.
-    pub(super) fn load(
-        config: &config::Tls,
-        provider: &CryptoProvider,
-    ) -> Result<Self, TlsError> {
+    pub(super) fn load(config: &config::Tls, provider: &CryptoProvider) -> Result<Self, TlsError> {
         if config.cert.len() != config.key.len() {
             return Err(TlsError::new(format!(
                 "tls.cert names {} files and tls.key {}; each certificate needs its key",
@@ -69,13 +66,11 @@ impl Certificates {
         if let [only] = &self.listed[..] {
             return Some(Arc::clone(only));
         }
-        let fits = |made: &&Arc<CertifiedKey>| {
-            made.key.choose_scheme(hello.signature_schemes()).is_some()
-        };
+        let fits =
+            |made: &&Arc<CertifiedKey>| made.key.choose_scheme(hello.signature_schemes()).is_some();
         let name = hello.server_name().and_then(|name| ServerName::try_from(name).ok());
-        let named = name.and_then(|name| {
-            self.listed.iter().filter(fits).find(|made| is_for(made, &name))
-        });
+        let named =
+            name.and_then(|name| self.listed.iter().filter(fits).find(|made| is_for(made, &name)));
         named.or_else(|| self.listed.iter().find(fits)).or(self.listed.first()).cloned()
     }
 }

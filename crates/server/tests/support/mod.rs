@@ -62,13 +62,17 @@ impl Server {
         Self::start_with(&all, "")
     }
 
-    /// Starts `throng` with these arguments only, and this file.
+    /// Starts `throng` with these arguments only, and this file. Unless they say otherwise, every room is open
+    /// to everybody, at any rate.
     pub(crate) fn start_with(arguments: &[&str], file: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         if !file.is_empty() {
             std::fs::write(directory.path().join("throng.toml"), file).unwrap();
         }
         let mut command = throng(directory.path());
+        for open in ["access.anonymous=*", "rooms.rate=off", "rooms.bytes_rate=off"] {
+            command.args(["--set", open]);
+        }
         command.args(arguments).args(["--workers", "1", "--log-format", "json"]);
         Self::spawn(command, directory)
     }

@@ -1,4 +1,6 @@
 //! Certificates, and clients that speak TLS.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "in a test, to panic is to say what is wrong")]
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -7,7 +9,9 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
 use tempfile::TempDir;
 use tungstenite::WebSocket;
 
@@ -45,18 +49,23 @@ pub(crate) struct Client {
 impl Client {
     /// One that trusts this certificate.
     pub(crate) fn of(cert: &Cert) -> Self {
-        Self::with(cert, None, rustls::ALL_VERSIONS, &[])
+        Self::trusting(&cert.der)
+    }
+
+    /// The same.
+    pub(crate) fn trusting(root: &CertificateDer<'static>) -> Self {
+        Self::with(root, None, rustls::ALL_VERSIONS, &[])
     }
 
     pub(crate) fn with(
-        cert: &Cert,
+        root: &CertificateDer<'static>,
         own: Option<&Cert>,
         versions: &[&'static SupportedProtocolVersion],
         protocols: &[&str],
     ) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut roots = RootCertStore::empty();
-        roots.add(cert.der.clone()).unwrap();
+        roots.add(root.clone()).unwrap();
         let verifier =
             WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&provider));
         let builder = ClientConfig::builder_with_provider(provider)

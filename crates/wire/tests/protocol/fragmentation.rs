@@ -87,3 +87,38 @@ fn nothing_is_kept_after_the_last_part() {
     assert_eq!(receiver.decoder.buffered(), 0);
     assert_eq!(receiver.seen.len(), 1);
 }
+
+#[test]
+fn small_parts_are_counted() {
+    use throng_wire::frame::{OpCode, Role, header};
+    use throng_wire::{Decoder, Limits, Scratch};
+    let part = |fin, opcode, len| {
+        let mut bytes = header(fin, false, opcode, len, Some([0; 4])).as_slice().to_vec();
+        bytes.resize(bytes.len() + len, b'x');
+        bytes
+    };
+    let mut bytes = part(true, OpCode::Text, 5); // whole
+    bytes.extend(part(false, OpCode::Text, 255));
+    bytes.extend(part(false, OpCode::Continuation, 256));
+    bytes.extend(part(true, OpCode::Ping, 0));
+    for _ in 0..10 {
+        bytes.extend(part(false, OpCode::Continuation, 0));
+    }
+    bytes.extend(part(true, OpCode::Continuation, 1)); // the last
+    for chunk in [1, 7, bytes.len()] {
+        let (mut decoder, mut scratch) = (Decoder::new(Role::Server, None), Scratch::new());
+        let (mut slivers, mut most) = (0, 0);
+        for piece in bytes.chunks(chunk) {
+            let mut piece = piece.to_vec();
+            let mut rest = &mut piece[..];
+            while !rest.is_empty() {
+                let used = decoder.next(&Limits::default(), rest, &mut scratch).unwrap().consumed;
+                rest = &mut rest[used..];
+                slivers += decoder.take_slivers();
+                most = most.max(decoder.held());
+            }
+        }
+        assert_eq!((slivers, decoder.take_slivers(), decoder.held()), (11, 0, 0));
+        assert!((512..4096).contains(&most), "{most}");
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
-use rcgen::{KeyPair, PublicKeyData as _, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256};
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData as _};
 use serde_json::{Map, Value, json};
 
 use super::SECRET;
@@ -67,7 +67,13 @@ impl Signer {
                 (EncodingKey::from_ed_der(&private), jwk)
             }
         };
-        Self { algorithm, key, pem: pair.public_key_pem(), der: pair.subject_public_key_info(), jwk }
+        Self {
+            algorithm,
+            key,
+            pem: pair.public_key_pem(),
+            der: pair.subject_public_key_info(),
+            jwk,
+        }
     }
 
     /// One for each algorithm, HS256 with [`SECRET`], and one more each that nobody trusts.

@@ -31,7 +31,7 @@ fn hmac(secret: &[u8], message: &[u8]) -> String {
 fn the_question_says_who_asks_and_is_signed_with_every_secret() {
     run(async {
         let answer = json!({"userId": "ada", "name": " Ada\u{202e} ", "info": {"n": 1.0},
-            "rooms": {"chat:*": ["join"]}, "sessionTtl": 60, "more": [1]});
+            "rooms": {"chat:*": ["join"]}, "sessionTtl": 60_000, "more": [1]});
         let service = Service::start(move |_, _| Say::json(&answer)).await;
         let setup = setup(&service);
         let auth = setup.start();
@@ -46,7 +46,10 @@ fn the_question_says_who_asks_and_is_signed_with_every_secret() {
         let visa = auth.authenticate("to\"ken.\u{e9}".into(), visit.clone()).await.unwrap();
         let after = crate::auth::now();
         assert_eq!((visa.user_id.as_str(), visa.via), ("ada", Via::Webhook));
-        assert_eq!((visa.name.as_deref(), visa.info.as_deref()), (Some("Ada"), Some(r#"{"n":1.0}"#)));
+        assert_eq!(
+            (visa.name.as_deref(), visa.info.as_deref()),
+            (Some("Ada"), Some(r#"{"n":1.0}"#))
+        );
         assert_eq!(visa.grants, Grants::from_json(r#"{"chat:*":["join"]}"#).unwrap());
         assert!((before + 60_000..=after + 60_000).contains(&visa.expires.unwrap()));
         assert!((before..=after).contains(&visa.issued.unwrap()));
@@ -80,7 +83,9 @@ fn the_question_says_who_asks_and_is_signed_with_every_secret() {
         let ids: Vec<_> = asked.iter_mut().map(|body| body["id"].take()).collect();
         assert!(ids[0] != ids[1] && ids[0].as_str().unwrap().starts_with("q_"), "{ids:?}");
         for body in &mut asked {
-            assert!((before..before + 60_000).contains(&body["timestamp"].take().as_u64().unwrap()));
+            assert!(
+                (before..before + 60_000).contains(&body["timestamp"].take().as_u64().unwrap())
+            );
         }
         let mut wanted = json!({"id": null, "timestamp": null, "token": "to\"ken.\u{e9}",
             "ip": "203.0.113.7", "origin": "https://a.example", "path": "/ws/chat:1",
@@ -142,8 +147,7 @@ fn what_answers_come_to() {
     run(async {
         for ((status, body), wanted, asked) in table {
             let shown = format!("{status} {}", body.chars().take(60).collect::<String>());
-            let service =
-                Service::start(move |_, _| Say::Answer(status, body.clone())).await;
+            let service = Service::start(move |_, _| Say::Answer(status, body.clone())).await;
             let auth = setup(&service).set("webhook.retries", "1").start();
             assert_eq!(show(&auth, "x").await.map(drop), wanted, "{shown}");
             assert_eq!(service.heard().len(), asked, "{shown}");
@@ -175,26 +179,82 @@ fn what_passes_is_tried_again_and_the_question_stays_the_same() {
 fn answers_without_end_are_cut_off() {
     const OK: &str = "HTTP/1.1 200 OK\r\n";
     let slow = Duration::from_millis(5);
-    let table: Vec<(&str, Box<dyn Fn() -> Say + Send + Sync>)> = vec![
+    type Saying = Box<dyn Fn() -> Say + Send + Sync>;
+    let table: Vec<(&str, Saying)> = vec![
         ("silence", Box::new(|| Say::Silence)),
         ("a slow head", Box::new(move || Say::Endless(OK, b"x-a: b\r\n".into(), slow))),
         ("a fast head", Box::new(|| Say::Endless(OK, b"x-a: b\r\n".repeat(99), Duration::ZERO))),
-        ("one header", Box::new(|| Say::Endless("HTTP/1.1 200 OK\r\nx: ", vec![b'a'; 4096], Duration::ZERO))),
+        (
+            "one header",
+            Box::new(|| Say::Endless("HTTP/1.1 200 OK\r\nx: ", vec![b'a'; 4096], Duration::ZERO)),
+        ),
         ("the status", Box::new(|| Say::Endless("", vec![b'H'; 4096], Duration::ZERO))),
-        ("informational answers", Box::new(move || Say::Endless("", b"HTTP/1.1 100 Continue\r\n\r\n".into(), slow))),
-        ("a body", Box::new(|| Say::Endless("HTTP/1.1 200 OK\r\n\r\n", vec![b' '; 4096], Duration::ZERO))),
-        ("a slow body", Box::new(move || Say::Endless("HTTP/1.1 200 OK\r\n\r\n", b" ".into(), slow))),
-        ("chunks", Box::new(|| Say::Endless("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", b"1\r\n \r\n".repeat(500), Duration::ZERO))),
-        ("a chunk's extension", Box::new(|| Say::Endless("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;", vec![b'a'; 4096], Duration::ZERO))),
-        ("trailers", Box::new(|| Say::Endless("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", b"x: y\r\n".repeat(500), Duration::ZERO))),
-        ("a length", Box::new(|| Say::Bytes(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n{".into()))),
-        ("a switch", Box::new(move || Say::Endless("HTTP/1.1 101 x\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n", b"x".into(), slow))),
+        (
+            "informational answers",
+            Box::new(move || Say::Endless("", b"HTTP/1.1 100 Continue\r\n\r\n".into(), slow)),
+        ),
+        (
+            "a body",
+            Box::new(|| Say::Endless("HTTP/1.1 200 OK\r\n\r\n", vec![b' '; 4096], Duration::ZERO)),
+        ),
+        (
+            "a slow body",
+            Box::new(move || Say::Endless("HTTP/1.1 200 OK\r\n\r\n", b" ".into(), slow)),
+        ),
+        (
+            "chunks",
+            Box::new(|| {
+                Say::Endless(
+                    "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+                    b"1\r\n \r\n".repeat(500),
+                    Duration::ZERO,
+                )
+            }),
+        ),
+        (
+            "a chunk's extension",
+            Box::new(|| {
+                Say::Endless(
+                    "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;",
+                    vec![b'a'; 4096],
+                    Duration::ZERO,
+                )
+            }),
+        ),
+        (
+            "trailers",
+            Box::new(|| {
+                Say::Endless(
+                    "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n",
+                    b"x: y\r\n".repeat(500),
+                    Duration::ZERO,
+                )
+            }),
+        ),
+        (
+            "a length",
+            Box::new(|| {
+                Say::Bytes(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n{".into())
+            }),
+        ),
+        (
+            "a switch",
+            Box::new(move || {
+                Say::Endless(
+                    "HTTP/1.1 101 x\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+                    b"x".into(),
+                    slow,
+                )
+            }),
+        ),
     ];
     run(async {
         for (name, say) in table {
             let service = Service::start(move |_, _| say()).await;
-            let auth =
-                setup(&service).set("webhook.timeout", "300ms").set("webhook.retries", "10").start();
+            let auth = setup(&service)
+                .set("webhook.timeout", "300ms")
+                .set("webhook.retries", "10")
+                .start();
             assert_eq!(show(&auth, "x").await, Err(Denied::Unavailable), "{name}");
         }
     });

@@ -43,14 +43,30 @@ fn loopback_is_not_reached_however_it_is_written() {
         let other = v6.map(|v6| Service::on(v6, |_, _| Say::Answer(200, "reached".into())));
         let fetch = Fetch::new(Hosts::default());
         for host in [
-            "127.0.0.1", "127.1.2.3", "localhost", "LOCALHOST", "localhost.", "0.0.0.0", "[::1]",
-            "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[::127.0.0.1]", "127.1", "2130706433",
-            "0x7f000001", "0x7f.1", "017700000001", "0", "[64:ff9b::7f00:1]",
+            "127.0.0.1",
+            "127.1.2.3",
+            "localhost",
+            "LOCALHOST",
+            "localhost.",
+            "0.0.0.0",
+            "[::1]",
+            "[::]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:7f00:1]",
+            "[::127.0.0.1]",
+            "127.1",
+            "2130706433",
+            "0x7f000001",
+            "0x7f.1",
+            "017700000001",
+            "0",
+            "[64:ff9b::7f00:1]",
         ] {
             for scheme in ["http", "https"] {
                 let refused = get(&fetch, &format!("{scheme}://{host}:{port}/")).await;
                 // Some resolvers know the odd spellings, others do not.
-                let odd = host.parse::<Ipv4Addr>().is_err() && !host.contains(['[', 'l', 'L']);
+                let odd = host.ends_with('.')
+                    || host.parse::<Ipv4Addr>().is_err() && !host.contains(['[', 'l', 'L']);
                 match refused {
                     Err(FetchError::Forbidden(said)) => assert!(host.contains(&said), "{said}"),
                     Err(FetchError::Lookup(_)) if odd => {}
@@ -58,9 +74,14 @@ fn loopback_is_not_reached_however_it_is_written() {
                 }
             }
         }
-        for url in ["http://10.0.0.1/", "http://192.168.1.1/", "http://169.254.169.254/latest/",
-            "http://[fe80::1]/", "http://[fd00:ec2::254]/", "http://224.0.0.1/"]
-        {
+        for url in [
+            "http://10.0.0.1/",
+            "http://192.168.1.1/",
+            "http://169.254.169.254/latest/",
+            "http://[fe80::1]/",
+            "http://[fd00:ec2::254]/",
+            "http://224.0.0.1/",
+        ] {
             let refused = get(&fetch, url).await;
             assert!(matches!(refused, Err(FetchError::Forbidden(_))), "{url}: {refused:?}");
         }
@@ -82,7 +103,6 @@ fn what_is_allowed_is_reached_by_range_or_name() {
             (&[][..], &["127.0.0.1"][..], "127.0.0.1", true),
             (&[], &["127.0.0.0/8"], "localhost", true),
             (&["localhost"], &[], "LocalHost", true),
-            (&["localhost"], &[], "localhost.", true),
             (&["localhost"], &[], "127.0.0.1", false),
             (&["local"], &["127.0.0.2/32", "::/0"], "127.0.0.1", false),
         ] {
@@ -138,7 +158,7 @@ fn bodies_of_every_kind_are_read_to_their_end_or_their_limit() {
             ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nh".to_owned(), None),
             ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nhi!".to_owned(), None),
             (format!("HTTP/1.1 200 OK\r\n{}\r\nhi", "a: b\r\n".repeat(101)), None),
-            (format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\nhi", "b".repeat(40_000)), None),
+            (format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\nhi", "b".repeat(500_000)), None),
         ] {
             let bytes = answer.clone().into_bytes();
             let service = Service::start(move |_, _| Say::Bytes(bytes.clone())).await;

@@ -13,7 +13,7 @@ pub(super) static LIMIT_KEYS: &[Key] = &[
         name: "limits.trusted_proxies",
         default: "",
         doc: "Addresses and ranges of the proxies in front: what they say about the client's address \
-              (X-Forwarded-For, Forwarded, the PROXY protocol) is believed, and nobody else's word.",
+              (X-Forwarded-For, the PROXY protocol) is believed, and nobody else's word.",
         danger: "Whoever connects from such an address can pretend to be any other: get round the limits \
                  by address, and use tickets that are bound to one.",
         set: |raw, v| into(&mut raw.limits.trusted_proxies, Unit::read(v)),
