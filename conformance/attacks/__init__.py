@@ -103,8 +103,6 @@ def _keys():
 MISSING = set()
 API = "[api]\nkeys = [" + ", ".join(f'"{line}"' for line in (_keys() if "tickets" not in MISSING else _keys()[:1])) + "]\n"
 
-ANYBODY = '[access]\nanonymous = ["*"]\n'
-
 # Everything at its defaults, but times that a test would wait for.
 OPEN = World("defaults", '[limits]\nhandshake_timeout = "2s"\n')
 
@@ -127,6 +125,9 @@ def categories():
     return [import_module(f"attacks.{name}") for name in ORDER]
 
 
-ORDER = ("smuggling", "http", "origins", "slowness", "framing", "compression", "floods", "encoding", "messages", "names", "display", "logs", "resume", "rooms", "api",
-         "tickets", "jwt", "login", "webhook", "sessions", "tls", "readers", "crowds", "memory",
-         "life", "counters")
+ORDER = tuple("""
+smuggling http origins slowness framing compression floods encoding
+messages names display logs resume rooms api tickets
+jwt login webhook sessions tls readers crowds memory
+life counters
+""".split())

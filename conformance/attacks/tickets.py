@@ -103,7 +103,7 @@ def _(stage):
     for value in ("192.0.2.1, 198.51.100.7", "192.0.2.1,198.51.100.7,127.0.0.1", "198.51.100.7", "unknown", "192.0.2.1, garbage", "", "192.0.2.1:80, x"):
         found.add(stage.enters(query={"ticket": ticket}, headers=[f"X-Forwarded-For: {value}"]))
     for headers in (["X-Forwarded-For: 192.0.2.1", "X-Forwarded-For: 198.51.100.7"], ["X-Real-IP: 192.0.2.1"],
-                    ["Forwarded: for=192.0.2.1", "X-Forwarded-For: 198.51.100.7"]):
+                    ["Forwarded: for=192.0.2.1", "X-Forwarded-For: 198.51.100.7"], ["Forwarded: for=192.0.2.1"]):
         found.add(stage.enters(query={"ticket": ticket}, headers=headers))
     found.add(stage.enters(query={"ticket": ticket}, headers=["X-Forwarded-For: 192.0.2.1"], source="127.0.0.9"))  # not the proxy
     good = stage.enters(query={"ticket": ticket}, headers=["X-Forwarded-For: 198.51.100.7, 192.0.2.1"])

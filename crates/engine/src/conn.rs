@@ -14,7 +14,7 @@ use throng_wire::{Decoder, Deflate, Deflater, Role};
 use crate::admission::Permit;
 use crate::outbox::{Backlog, Outbox};
 use crate::policy::Policy;
-use crate::session::{Opening, Session};
+use crate::session::{Guest, Opening, Session};
 use crate::transport::Transport;
 use crate::wheel::{Coarse, ConnId};
 
@@ -93,6 +93,8 @@ struct Rare {
     until: Coarse,
     /// Tells handles what waits.
     backlog: Option<Arc<Backlog>>,
+    /// Who has signed in, where the session does not ask.
+    guest: Option<Guest>,
     /// The message that is handled again when what it needs is there.
     parked: Option<Vec<u8>>,
     /// The peer's close frame, for the handler.
@@ -281,6 +283,18 @@ impl Conn {
         farewell.unwrap_or((1006, Box::default()))
     }
 
+    /// Somebody has signed in to get here.
+    pub(crate) fn set_guest(&mut self, guest: Option<Guest>) {
+        if guest.is_some() {
+            self.rare.get_or_insert_default().guest = guest;
+        }
+    }
+
+    /// Who had signed in, now that the connection has ended.
+    pub(crate) fn take_guest(&mut self) -> Option<Guest> {
+        self.rare.as_mut()?.guest.take()
+    }
+
     /// What handles read.
     pub(crate) fn backlog(&mut self) -> Arc<Backlog> {
         let buffered = self.buffered();
@@ -299,6 +313,6 @@ mod tests {
     #[test]
     fn an_idle_connection_is_small() {
         assert!(size_of::<Conn>() <= 240, "{}", size_of::<Conn>());
-        assert!(size_of::<Option<Permit>>() <= 32, "{}", size_of::<Option<Permit>>());
+        assert!(size_of::<Option<Permit>>() <= 48, "{}", size_of::<Option<Permit>>());
     }
 }

@@ -433,6 +433,9 @@ impl Worker {
             let conn = &mut self.conns[key as usize];
             let (id, farewell) = (conn.id(), conn.farewell());
             conn.session.part(self.index, id, farewell, &self.shared);
+            if let Some(guest) = conn.take_guest() {
+                guest.depart(&self.shared);
+            }
         }
         if !matches!(phase, Phase::Open | Phase::Closing(_)) {
             Session::close(&mut self.conns[key as usize], &self.tick.out);

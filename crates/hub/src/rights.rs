@@ -466,12 +466,11 @@ impl Access {
         bans
     }
 
-    /// Replaces both lists.
-    pub fn replace(
-        &self,
-        members: impl IntoIterator<Item = (String, String, Rights)>,
-        bans: impl IntoIterator<Item = Ban>,
-    ) {
+    /// Replaces both lists by what `read` says: members with their rooms, and bans. Nothing changes meanwhile, so
+    /// that what is kept and what holds here stay the same.
+    pub fn replace(&self, read: impl FnOnce() -> (Vec<(String, String, Rights)>, Vec<Ban>)) {
+        let mut lists = self.lists.write().unwrap_or_else(PoisonError::into_inner);
+        let (members, bans) = read();
         let mut new = Lists::default();
         for (room, user, rights) in members {
             new.members.entry(room.into()).or_default().insert(user.into(), rights);
@@ -479,7 +478,7 @@ impl Access {
         for ban in bans {
             new.bans.entry(ban.user.as_str().into()).or_default().push(ban);
         }
-        *self.lists.write().unwrap_or_else(PoisonError::into_inner) = new;
+        *lists = new;
     }
 }
 

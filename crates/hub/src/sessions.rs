@@ -290,7 +290,7 @@ impl Sessions {
     pub fn revoke(&self, user_id: &str, session_id: &str, now: Timestamp) -> Option<Asker> {
         let mut guard = self.shard(user_id);
         let shard = &mut *guard;
-        let over = shard.expire(now);
+        let mut over = shard.expire(now);
         let (user, session) = (user_id.into(), Some(session_id.into()));
         shard.gone.push_back(Gone { user, session, at: now });
         let mut place = None;
@@ -302,7 +302,10 @@ impl Sessions {
                     place = Some(at);
                     true
                 }
-                State::Lost { .. } => false,
+                State::Lost { .. } => {
+                    over.extend(held.pass.is_some().then(|| Arc::clone(&held.who)));
+                    false
+                }
             });
             if held.is_empty() {
                 shard.users.remove(user_id);

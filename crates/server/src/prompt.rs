@@ -1,7 +1,7 @@
 //! Asking for a password: from a terminal without showing it, or from a pipe.
 
 use std::fmt;
-use std::io::{self, Read, Write as _};
+use std::io::{self, BufRead, Read, Write as _};
 
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, isatty, tcgetattr, tcsetattr,
@@ -76,9 +76,9 @@ fn typed(question: &str) -> Result<String, PromptError> {
 
 /// Reads keys up to Enter. Byte by byte: the terminal does nothing by itself meanwhile, so that Ctrl-C cannot
 /// leave it silent.
-fn edited(keys: impl Read) -> Result<String, PromptError> {
+fn edited(keys: impl BufRead) -> Result<String, PromptError> {
     let mut line = Vec::new();
-    for key in io::BufReader::new(keys).bytes() {
+    for key in keys.bytes() {
         match key.map_err(PromptError::Io)? {
             b'\r' | b'\n' => {
                 let text = String::from_utf8(line);

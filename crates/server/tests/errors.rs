@@ -93,7 +93,7 @@ fn bad_json_and_bad_message() {
         (r#"{"type":"chat","room":["a"]}"#, "bad_message"),
         (r#"{"type":"chat","to":"a\nb"}"#, "bad_message"),
         (r#"{"type":"ping","sent":"x"}"#, "bad_message"),
-        (r#"{"type":"auth","ticket":"x"}"#, "bad_message"),
+        (r#"{"type":"auth","ticket":1}"#, "bad_message"),
         (r#"{"type":"history","limit":0}"#, "bad_message"),
         (r#"{"type":"history","limit":201}"#, "bad_message"),
         (r#"{"type":"history","limit":1e9}"#, "bad_message"),

@@ -40,7 +40,7 @@ fn every_answer_has_the_security_headers() {
         ("GET", "/healthz", 200),
         ("GET", "/readyz", 200),
         ("GET", "/api/v1/rooms", 401),
-        ("GET", "/api/v1/nothing", 401),
+        ("GET", "/api/v1/nothing", 404),
         ("GET", "/sse", 400),
         ("DELETE", "/sse", 405),
         ("OPTIONS", "/sse", 204),

@@ -213,7 +213,7 @@ fn what_cannot_be_a_stream_is_refused() {
         (&many.join("&"), 400, "bad_message"),
         ("room=a&rewind=1001", 400, "bad_message"),
         ("room=a&rewind=-1", 400, "bad_message"),
-        ("room=@u_somebody", 403, "forbidden"),
+        ("room=@u_somebody", 401, "unauthorized"),
     ] {
         let refused = server.get(&format!("/sse?{query}")).refusal();
         assert_eq!((refused.0, refused.1.as_str()), (status, code), "{query}");

@@ -1,6 +1,6 @@
 //! Rooms as server-sent events (WHATWG HTML §9.2): one stream for several rooms, resumable.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,18 +11,18 @@ use bytes::Bytes;
 use futures_core::Stream;
 use throng_engine::{Front, Full, Permit, Who};
 use throng_hub::{
-    Allowed, Ending, Identity, Joined, Pass, Refused, Replay, Revoked, Rights, Room, Start,
+    Allowed, Budget, Ending, Identity, Joined, Pass, Refused, Replay, Revoked, Rights, Room, Start,
 };
 use throng_protocol::{Code, Fault, names, push};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::credentials::Visit;
 use crate::desk::{Desk, Event};
-use crate::gate::{Shown, fault};
+use crate::gate::{Shown, Unclaimed, fault};
 use crate::server::Server;
 
 /// What an event stream asks for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Subscription {
     /// One to 32 rooms, in the order in which positions are told.
     pub rooms: Vec<String>,
@@ -42,6 +42,13 @@ pub struct Subscription {
     pub last_event_id: Option<String>,
     /// So many of the last messages of each room, where there is no position.
     pub rewind: u32,
+}
+
+impl fmt::Debug for Subscription {
+    /// Without what is secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription").field("rooms", &self.rooms).finish_non_exhaustive()
+    }
 }
 
 /// A stream of ready text for a response of type `text/event-stream`. Dropping it leaves the rooms.
@@ -66,26 +73,35 @@ impl Stream for Events {
 pub(crate) struct Outlet {
     events: mpsc::UnboundedSender<Event>,
     waiting: Arc<AtomicUsize>,
+    budget: Arc<Budget>,
     _alive: oneshot::Sender<()>,
 }
 
 impl Outlet {
     /// With its other end, and with what ends when the outlet is gone.
-    fn new() -> (Self, Intake, oneshot::Receiver<()>) {
+    fn new(budget: &Arc<Budget>) -> (Self, Intake, oneshot::Receiver<()>) {
         let (events, comes) = mpsc::unbounded_channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let (alive, gone) = oneshot::channel();
-        let outlet = Self { events, waiting: Arc::clone(&waiting), _alive: alive };
-        (outlet, Intake { events: comes, waiting }, gone)
+        let (budget, shared) = (Arc::clone(budget), Arc::clone(budget));
+        let outlet = Self { events, waiting: Arc::clone(&waiting), budget, _alive: alive };
+        (outlet, Intake { events: comes, waiting, budget: shared }, gone)
     }
 
     /// Adds an event. `false` when there is no room for it, or nobody there.
     pub(crate) fn push(&self, event: &Event) -> bool {
         let cost = event.data.len() + EVENT_COST;
-        if self.waiting.fetch_add(cost, Ordering::Relaxed) > OUTLET {
+        if self.waiting.load(Ordering::Relaxed) > OUTLET || self.budget.is_spent() {
             return false;
         }
-        self.events.send(event.clone()).is_ok()
+        self.waiting.fetch_add(cost, Ordering::Relaxed);
+        self.budget.change(0, cost);
+        let sent = self.events.send(event.clone()).is_ok();
+        if !sent {
+            self.waiting.fetch_sub(cost, Ordering::Relaxed);
+            self.budget.change(cost, 0);
+        }
+        sent
     }
 }
 
@@ -93,14 +109,30 @@ impl Outlet {
 struct Intake {
     events: mpsc::UnboundedReceiver<Event>,
     waiting: Arc<AtomicUsize>,
+    budget: Arc<Budget>,
 }
 
 impl Intake {
     /// The next event; `None` when the outlet is gone.
     async fn next(&mut self) -> Option<Event> {
         let event = self.events.recv().await?;
-        self.waiting.fetch_sub(event.data.len() + EVENT_COST, Ordering::Relaxed);
+        self.taken(&event);
         Some(event)
+    }
+
+    fn taken(&self, event: &Event) {
+        let cost = event.data.len() + EVENT_COST;
+        self.waiting.fetch_sub(cost, Ordering::Relaxed);
+        self.budget.change(cost, 0);
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        self.events.close();
+        while let Ok(event) = self.events.try_recv() {
+            self.taken(&event);
+        }
     }
 }
 
@@ -125,10 +157,12 @@ impl Server {
         }
         let Subscription { name, resume, ticket, token, anonymous, visit, .. } = subscription;
         let admission = self.inner.engine.admission();
-        admission.knock(visit.ip).map_err(crowded)?;
+        let ip = visit.ip;
+        admission.knock(ip).map_err(crowded)?;
         let shown = Shown { resume, ticket, token, name };
         let entrance = self.inner.gate.admit(shown, visit, front).await.map_err(fault)?;
-        let pass = entrance.pass;
+        // Until it is claimed, whatever ends this also ends a session that has just begun.
+        let (pass, unclaimed) = (entrance.pass, entrance.unclaimed);
         if pass.is_none() && !anonymous {
             self.inner.gate.refused.anonymous.add();
             return Err(Fault::new(Code::Unauthorized));
@@ -155,12 +189,14 @@ impl Server {
                 return Err(Fault::new(Code::AlreadyJoined));
             }
         }
-        let signed_in = pass.as_ref().map(|_| who.user_id());
-        let permit = signed_in.map(|user| admission.admit_user(user)).transpose();
+        let permit = admission.admit(ip).and_then(|permit| match &pass {
+            Some(_) => permit.of_user(who.user_id()),
+            None => Ok(permit),
+        });
         let permit = permit.map_err(crowded)?;
         let (lines, comes) = mpsc::channel(16);
         let token = self.inner.desk.token();
-        let (outlet, intake, gone) = Outlet::new();
+        let (outlet, intake, gone) = Outlet::new(front.hub().budget());
         let beat = Duration::from_millis(front.heartbeat()).max(Duration::from_secs(1));
         let stream = EventStream {
             server: self.clone(),
@@ -175,6 +211,7 @@ impl Server {
             lines,
             gone,
             beat,
+            unclaimed,
             _permit: permit,
         };
         tokio::spawn(stream.run(rooms, outlet, intake));
@@ -198,8 +235,9 @@ struct EventStream {
     /// Ends when the desk has let go of the stream: too slow, replaced, sent away, the end.
     gone: oneshot::Receiver<()>,
     beat: Duration,
-    /// Counts for the user who is signed in.
-    _permit: Option<Permit>,
+    /// What is kept of a new session, until the registry knows it.
+    unclaimed: Option<Unclaimed>,
+    _permit: Permit,
 }
 
 /// Too many, in the words of the protocol.
@@ -227,6 +265,9 @@ impl EventStream {
             }
             Ok(None) => {}
             Err(Revoked) => return,
+        }
+        if let Some(unclaimed) = self.unclaimed.take() {
+            unclaimed.claim();
         }
         let begun = async {
             self.greet(&desk).await?;
@@ -292,7 +333,13 @@ impl EventStream {
             since: since.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq)),
             rewind: self.rewind,
         };
-        let allowed = self.allowed[at].clone();
+        // What has changed since the door was passed holds, too: from here on the stream is told of changes.
+        let rule = front.hub().rule(name);
+        let allowed = front.access().of(&self.who, self.pass.as_deref(), name, rule, front.now());
+        if !allowed.may(Rights::JOIN) {
+            return Err(Over);
+        }
+        self.allowed[at] = allowed.clone();
         if !allowed.may(Rights::HISTORY) {
             start = Start::NOW;
         }

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use throng_backend::{
     Answer, Begun, NewSession, NewTicket as TicketRow, Redeemed, SessionRow, Vault,
 };
-use throng_engine::{Front, Refresh, Visitor, Who};
+use throng_engine::{Front, Refresh, Who};
 use throng_hub::{Grants, Identity, Pass, Timestamp, Unavailable, Via, ids};
 use throng_protocol::{Code, Credential, Fault};
 use tokio::sync::oneshot;
@@ -38,10 +38,11 @@ pub(crate) struct Shown {
 }
 
 /// Somebody who may come in.
-#[derive(Debug)]
 pub(crate) struct Entrance {
     pub(crate) who: Who,
     pub(crate) pass: Option<Arc<Pass>>,
+    /// What is kept of a new session, until it has a connection.
+    pub(crate) unclaimed: Option<Unclaimed>,
 }
 
 impl Entrance {
@@ -69,13 +70,8 @@ pub(crate) struct Unclaimed {
 }
 
 impl Unclaimed {
-    /// The session of somebody who comes in, if it is a new one that is kept.
-    pub(crate) fn of(visitor: &Visitor, vault: &Vault) -> Self {
-        let session = match (&visitor.who, &visitor.pass) {
-            (Who::Known(who), Some(_)) => Some(who.session_id().to_owned()),
-            _ => None,
-        };
-        Self { vault: vault.clone(), session }
+    fn new(session: &str, vault: &Vault) -> Self {
+        Self { vault: vault.clone(), session: Some(session.to_owned()) }
     }
 
     /// It has a connection.
@@ -115,7 +111,7 @@ impl Gate {
     ) -> Result<Entrance, Turned> {
         let signs_in = shown.ticket.is_some() || shown.token.is_some();
         if let Some(token) = &shown.resume {
-            match self.resumable(token, front).await {
+            match self.resumable(token, visit.ip, front).await {
                 Ok(Some(entrance)) => return self.unless_banned(entrance, front),
                 Ok(None) if signs_in => {}
                 Ok(None) => self.refused.resume.add(),
@@ -128,7 +124,10 @@ impl Gate {
                 self.redeem(&token, visit.ip, front).await?
             }
             (None, Some(token)) => self.look_at(token, visit, front).await?,
-            (None, None) => return Ok(Entrance { who: Who::Anonymous(shown.name), pass: None }),
+            (None, None) => {
+                let who = Who::Anonymous(shown.name);
+                return Ok(Entrance { who, pass: None, unclaimed: None });
+            }
         };
         self.unless_banned(entrance, front)
     }
@@ -148,31 +147,40 @@ impl Gate {
     }
 
     /// Whose session a token stands for, if it is genuine and the session is connected or may come back.
-    pub(crate) async fn resumable(&self, token: &str, front: &Front) -> Answer<Option<Entrance>> {
+    /// `ip`: where it is taken up from now.
+    pub(crate) async fn resumable(
+        &self,
+        token: &str,
+        ip: Option<IpAddr>,
+        front: &Front,
+    ) -> Answer<Option<Entrance>> {
         let now = front.now();
         let Some(claim) = front.tokens().read(token, now) else { return Ok(None) };
         let (user, session) = (claim.who.user_id(), claim.who.session_id());
         if let Some(listed) = front.sessions().find(user, session, now) {
             let over = listed.pass.as_ref().is_some_and(|pass| pass.is_over(now));
             let who = Who::Resumed((*listed.who).clone());
-            return Ok((!over).then_some(Entrance { who, pass: listed.pass }));
+            let pass = listed.pass.map(|pass| Arc::new(Pass { ip, ..(*pass).clone() }));
+            return Ok((!over).then_some(Entrance { who, pass, unclaimed: None }));
         }
         // Of an earlier run of the server nothing is known but that it ended not long ago.
         if claim.ours || !front.sessions().is_young(now) {
             return Ok(None);
         }
         if !claim.signed_in {
-            return Ok(Some(Entrance { who: Who::Resumed(claim.who), pass: None }));
+            let who = Who::Resumed(claim.who);
+            return Ok(Some(Entrance { who, pass: None, unclaimed: None }));
         }
         let session = claim.who.session_id().to_owned();
         let row = ask(|done| self.vault.find(&session, done)).await?;
         let Some(row) = row.filter(|row| row.user == claim.who.user_id()) else { return Ok(None) };
-        let SessionRow { user, id, ip, expires, token, via, record, .. } = row;
+        let SessionRow { user, id, expires, token, via, record, .. } = row;
         let opened = Opened { user: &user, session: &id, ip, now, expires, via: &via, token };
         let made = Record::read(&record).and_then(|record| record.into_session(opened));
         let Some((who, pass)) = made else { return Ok(None) };
         let over = pass.is_over(now);
-        Ok((!over).then(|| Entrance { who: Who::Resumed(who), pass: Some(Arc::new(pass)) }))
+        let (who, pass) = (Who::Resumed(who), Some(Arc::new(pass)));
+        Ok((!over).then_some(Entrance { who, pass, unclaimed: None }))
     }
 
     async fn redeem(
@@ -197,7 +205,8 @@ impl Gate {
             self.refused.ticket.add();
             return Err(Turned::Unauthorized);
         };
-        Ok(Entrance { who: Who::Known(who), pass: Some(Arc::new(pass)) })
+        let unclaimed = Some(Unclaimed::new(&id, &self.vault));
+        Ok(Entrance { who: Who::Known(who), pass: Some(Arc::new(pass)), unclaimed })
     }
 
     /// User, record, end and origin of a ticket that was good.
@@ -227,11 +236,13 @@ impl Gate {
         visit: Visit,
         front: &Front,
     ) -> Result<Entrance, Turned> {
-        let ip = visit.ip;
+        // Before the question: what is revoked while it is under way is revoked.
+        let (ip, asked) = (visit.ip, front.now());
         let visa = self.verdict(token, visit).await?;
         let id = front.identify(None).session_id().to_owned();
-        let (who, pass) = self.begin(visa, &id, ip, front.now()).await?;
-        Ok(Entrance { who: Who::Known(who), pass: Some(Arc::new(pass)) })
+        let (who, pass) = self.begin(visa, &id, ip, asked).await?;
+        let unclaimed = Some(Unclaimed::new(&id, &self.vault));
+        Ok(Entrance { who: Who::Known(who), pass: Some(Arc::new(pass)), unclaimed })
     }
 
     async fn verdict(&self, token: String, visit: Visit) -> Result<Visa, Turned> {
@@ -261,12 +272,14 @@ impl Gate {
         now: Timestamp,
     ) -> Result<(Identity, Pass), Turned> {
         let record = Record::of(&visa);
+        let usual = self.session_ttl.map(|ttl| now.0.saturating_add(ttl.as_millis() as u64));
+        let expires = visa.expires.or(usual);
         let row = SessionRow {
             id: session.to_owned(),
             user: visa.user_id.clone(),
             ip,
             started: now.0,
-            expires: visa.expires,
+            expires,
             // What a webhook says, it says now.
             issued: visa.issued.or((visa.via == Via::Webhook).then_some(now.0)),
             token: visa.token_id.clone(),
@@ -278,7 +291,7 @@ impl Gate {
             session,
             ip,
             now,
-            expires: visa.expires,
+            expires,
             via: visa.via.name(),
             token: visa.token_id.clone(),
         };
@@ -306,14 +319,17 @@ impl Gate {
         let (user, session) = (refresh.who.user_id(), refresh.who.session_id());
         let (ip, now) = (refresh.pass.ip, front.now());
         let pass = match &refresh.credential {
-            Credential::Ticket(ticket) => {
-                let hash = hash_of(ticket).ok_or_else(|| fault(Turned::Unauthorized))?;
+            Credential::Ticket(shown) | Credential::Token(shown)
+                if matches!(refresh.credential, Credential::Ticket(_))
+                    || hash_of(shown).is_some() =>
+            {
+                let hash = hash_of(shown).ok_or_else(|| fault(Turned::Unauthorized))?;
                 let renewed = ask(|done| self.vault.renew(hash, ip, now.0, session, user, done));
                 let (_, record, expires, via) = self.redeemed(renewed.await).map_err(fault)?;
                 let opened = Opened { user, session, ip, now, expires, via: &via, token: None };
                 Record::read(&record).and_then(|record| record.into_session(opened))
             }
-            Credential::Token(token) => {
+            Credential::Ticket(token) | Credential::Token(token) => {
                 let visit = Visit { ip, path: "auth".into(), ..Visit::default() };
                 let visa = self.verdict(token.to_string(), visit).await.map_err(fault)?;
                 if visa.user_id != user {

@@ -24,11 +24,13 @@ struct Wake {
 
 /// What bans and memberships are kept, for rights.
 pub(crate) fn load(vault: &Vault, access: &Access) {
-    let members = vault.members().into_iter().map(|member| {
-        let rights = member.rights.split(',').filter_map(Rights::named);
-        (member.room, member.user, rights.fold(Rights::NONE, |all, right| all | right))
+    access.replace(|| {
+        let members = vault.members().into_iter().map(|member| {
+            let rights = member.rights.split(',').filter_map(Rights::named);
+            (member.room, member.user, rights.fold(Rights::NONE, |all, right| all | right))
+        });
+        (members.collect(), vault.bans())
     });
-    access.replace(members, vault.bans());
 }
 
 impl Keeper {

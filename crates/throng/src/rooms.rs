@@ -285,7 +285,7 @@ impl Server {
     /// `unavailable` when nobody can say.
     pub async fn session(&self, token: &str) -> Result<Option<SessionRef>, Fault> {
         let front = self.inner.desk.front();
-        let found = self.inner.gate.resumable(token, front).await;
+        let found = self.inner.gate.resumable(token, None, front).await;
         let found = found.map_err(|Unavailable| Fault::new(Code::Unavailable))?;
         Ok(found.map(|entrance| SessionRef { who: entrance.identity(), pass: entrance.pass }))
     }

@@ -62,6 +62,10 @@ impl Server {
             self.end(listed);
         }
         let kept = ask(|done| self.vault().revoke_session(id, done)).await;
+        // Whoever was on the way in is there by now, or has no record any more.
+        for listed in &front.sessions().list(None, front.now(), |l| l.who.session_id() == id) {
+            self.end(listed);
+        }
         Ok(kept.map_err(unavailable)? || !found.is_empty())
     }
 

@@ -73,15 +73,9 @@ pub(crate) async fn upgrade(
     if let Some(agreed) = accepted.subprotocol {
         parts.extensions.insert(Subprotocol(agreed));
     }
-    let opening = match open(server, endpoint, room, &parts, is_full, offers).await {
-        Ok(opening) => opening,
+    let (opening, unclaimed) = match open(server, endpoint, room, &parts, is_full, offers).await {
+        Ok(opened) => opened,
         Err(response) => return response,
-    };
-    let unclaimed = match &opening {
-        Opening::Plain(_, _, visitor) | Opening::Full(visitor) => {
-            Some(Unclaimed::of(visitor, server.vault()))
-        }
-        _ => None,
     };
     let permit = admission.admit(ip).and_then(|permit| match signed_in(&opening) {
         Some(user) => permit.of_user(user),
@@ -104,11 +98,9 @@ pub(crate) async fn upgrade(
     tokio::spawn(async move {
         // An error: the client went away before the 101 was written.
         let Ok(upgraded) = on_upgrade.await else { return };
-        if let Some(unclaimed) = unclaimed {
-            unclaimed.claim();
-        }
-        if let Err(error) = hand_over(&server.inner.engine, upgraded, handover).await {
-            tracing::warn!(%error, "a connection could not be handed to a worker");
+        match hand_over(&server.inner.engine, upgraded, handover).await {
+            Ok(()) => unclaimed.into_iter().for_each(Unclaimed::claim),
+            Err(error) => tracing::warn!(%error, "a connection could not be handed to a worker"),
         }
     });
     accepted.response.map(|()| Body::empty())
@@ -116,7 +108,11 @@ pub(crate) async fn upgrade(
 
 /// The user who is signed in, if somebody is.
 fn signed_in(opening: &Opening) -> Option<&str> {
-    let (Opening::Plain(_, _, visitor) | Opening::Full(visitor)) = opening else { return None };
+    let (Opening::Plain(_, _, visitor) | Opening::Full(visitor) | Opening::Guarded(_, visitor)) =
+        opening
+    else {
+        return None;
+    };
     match &visitor.who {
         Who::Known(who) | Who::Resumed(who) if visitor.pass.is_some() => Some(who.user_id()),
         _ => None,
@@ -147,10 +143,10 @@ async fn open(
     parts: &Parts,
     is_full: bool,
     offers: Offers,
-) -> Result<Opening, Response> {
+) -> Result<(Opening, Option<Unclaimed>), Response> {
     let space = endpoint.space;
     let room = match &endpoint.kind {
-        Kind::Handler(decide) => return Ok(Opening::Handler(decide(parts)?)),
+        Kind::Handler(decide) => return Ok((Opening::Handler(decide(parts)?), None)),
         Kind::Echo => None,
         Kind::Relay(default) => Some(room.unwrap_or(default)),
         Kind::Rooms(default) => (!is_full).then(|| room.unwrap_or(default)),
@@ -160,25 +156,20 @@ async fn open(
         true => None,
         false => Some(enter(server, endpoint, parts, offers, room).await?),
     };
-    Ok(match (&endpoint.kind, entrance) {
-        (Kind::Rooms(_), Some(Entrance { who, pass })) => {
-            let visitor = Visitor { who, pass };
-            match room {
-                None => Opening::Full(visitor),
-                Some(room) => Opening::Plain(room.into(), start(&parts.uri), visitor),
-            }
-        }
-        (kind, entrance) => {
-            // A relay or echo knows nobody: the credential has opened the door, and there is no session.
-            if let Some(Entrance { who, pass }) = entrance {
-                drop(Unclaimed::of(&Visitor { who, pass }, server.vault()));
-            }
-            match kind {
-                Kind::Relay(default) => Opening::Relay(space, room.unwrap_or(default).into()),
-                _ => Opening::Echo,
-            }
-        }
-    })
+    let of_kind = |kind: &Kind| match kind {
+        Kind::Relay(default) => Opening::Relay(space, room.unwrap_or(default).into()),
+        _ => Opening::Echo,
+    };
+    let Some(Entrance { who, pass, unclaimed }) = entrance else {
+        return Ok((of_kind(&endpoint.kind), None));
+    };
+    let visitor = Visitor { who, pass };
+    let opening = match (&endpoint.kind, room) {
+        (Kind::Rooms(_), None) => Opening::Full(visitor),
+        (Kind::Rooms(_), Some(room)) => Opening::Plain(room.into(), start(&parts.uri), visitor),
+        (kind, _) => Opening::Guarded(Box::new(of_kind(kind)), visitor),
+    };
+    Ok((opening, unclaimed))
 }
 
 /// Who comes, if they may: to a room of the typed protocol, where one is named.
@@ -276,7 +267,8 @@ impl Offers {
         };
         Self {
             query: Shown {
-                resume: query_value(&parts.uri, "resume"),
+                // A relay or echo has nothing to come back to.
+                resume: query_value(&parts.uri, "resume").filter(|_| is_typed),
                 ticket: query_value(&parts.uri, "ticket"),
                 token: query_value(&parts.uri, "token"),
                 name: None,
@@ -302,7 +294,7 @@ impl Offers {
             offered.map(str::to_owned)
         };
         Shown {
-            resume: self.query.resume.or_else(|| behind(RESUME)),
+            resume: self.query.resume.or_else(|| behind(RESUME)).filter(|_| self.is_typed),
             ticket: self.query.ticket.or_else(|| behind(TICKET)),
             token: self.query.token.or_else(|| behind(TOKEN)).or(self.bearer),
             name: None,
@@ -310,11 +302,12 @@ impl Offers {
     }
 }
 
-/// What stands behind `Authorization: Bearer`.
+/// What stands behind `Authorization: Bearer`; nothing, which is never good, when that cannot be told.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<String> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (value, None) = (values.next()?, values.next()) else { return None };
-    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+    let value = values.next()?;
+    let (Ok(value), None) = (value.to_str(), values.next()) else { return Some(String::new()) };
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
 }
 

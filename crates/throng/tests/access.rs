@@ -236,6 +236,51 @@ fn endpoints_can_want_a_ticket() {
 }
 
 #[test]
+fn whoever_is_turned_away_leaves_nothing_behind() {
+    let rig = closed(Server::builder().authenticate(Arc::new(Oracle(AtomicUsize::new(0)))));
+    for _ in 0..10 {
+        assert_eq!(rig.refusal("/ws/orders?token=good:ada", &[]).0, 403);
+    }
+    let kept = || rig.server.vault().stats().sessions;
+    eventually("no session is kept", || kept() == 0);
+    let mut socket = rig.try_connect("/ws?token=good:ada", &[FULL]).unwrap();
+    next(&mut socket);
+    assert_eq!(kept(), 1);
+    socket.close(None).unwrap();
+    drain(&mut socket);
+    eventually("it is over", || kept() == 0);
+}
+
+#[test]
+fn a_relay_behind_a_ticket_closes_with_the_session() {
+    let relay = Endpoint::relay("lobby").anonymous(false);
+    let rig = Rig::start(Server::builder().endpoint("/relay", relay));
+    let mut ada = rig.connect(&format!("/relay?ticket={}", ticket(&rig, "ada", "{}")));
+    let mut bob = rig.connect(&format!("/relay?ticket={}", ticket(&rig, "bob", "{}")));
+    eventually("both are known", || rig.server.sessions(None, None, 10).len() == 2);
+    assert_eq!(rig.block_on(rig.server.revoke_user("ada")).unwrap(), 1);
+    assert_eq!(drain(&mut ada), Some(4401));
+    bob.send(Message::text("still here")).unwrap();
+    assert_eq!(rig::text(&mut bob), "still here");
+}
+
+#[test]
+fn somebody_sent_away_while_away_stays_out_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || closed(Server::builder().data(folder.path()));
+    let rig = start();
+    let (ada, hello) = sign_in(&rig, "ada", "{}");
+    drop(ada); // lost
+    eventually("she is away", || !rig.server.sessions(None, None, 1)[0].is_connected);
+    rig.server.disconnect("ada", throng::CloseCode::new(4403).unwrap(), "go");
+    rig.block_on(rig.server.shutdown(Duration::from_secs(5)));
+    let rig = start();
+    let path = format!("/ws?resume={}", hello["resume"].as_str().unwrap());
+    let mut socket = rig.try_connect(&path, &[FULL]).unwrap();
+    assert_eq!(next(&mut socket)["resumed"], false);
+}
+
+#[test]
 fn a_revoked_session_is_closed_and_stays_out() {
     let rig = closed(Server::builder());
     let (mut ada, hello) = sign_in(&rig, "ada", "{}");

@@ -128,7 +128,7 @@ impl Ledger<'_> {
         ticket: &Ticket,
     ) -> rusqlite::Result<bool> {
         let mut update = self.connection.prepare_cached(
-            "UPDATE sessions SET record = ?4, expires = ?5, via = ?6, run = ?7
+            "UPDATE sessions SET record = ?4, expires = ?5, via = ?6, run = ?7, issued = NULL, token = NULL
              WHERE id = ?1 AND user = ?2 AND (expires IS NULL OR expires > ?3)",
         )?;
         let expires = ticket.expires.map(stamp);

@@ -1,6 +1,7 @@
 //! What a connection is for: what happens to the messages that come in on it.
 
 mod cost;
+mod guest;
 mod handled;
 mod join;
 mod publish;
@@ -9,16 +10,17 @@ mod typed;
 
 use std::sync::Arc;
 
-use throng_hub::{Ending, Room, RoomId, Space};
+use throng_hub::{Ending, Revoked, Room, RoomId, Space};
 use throng_wire::{Kind, OpCode, ProtocolError};
 
 use crate::conn::{Conn, Farewell};
 use crate::engine::Shared;
 use crate::handler::Handler;
-use crate::policy::TRY_LATER;
+use crate::policy::{SIGNED_OUT, TRY_LATER};
 use crate::tick::Out;
 use crate::wheel::ConnId;
 
+pub(crate) use guest::Guest;
 use handled::Handled;
 pub use review::Refresh;
 pub(crate) use review::Review;
@@ -38,6 +40,8 @@ pub enum Opening {
     Full(Visitor),
     /// An embedder's handler.
     Handler(Box<dyn Handler>),
+    /// One of the others, which does not ask who somebody is, for somebody who has signed in to get there.
+    Guarded(Box<Opening>, Visitor),
 }
 
 /// What a connection is doing.
@@ -70,6 +74,13 @@ impl Session {
                 conn.session = Self::Handled(Box::new(Handled::new(handler)));
                 Handled::call(conn, out, shared, |handler, peer| handler.open(peer));
             }
+            Opening::Guarded(opening, visitor) => match Guest::arrive(visitor, conn, out, shared) {
+                Ok(guest) => {
+                    conn.set_guest(guest);
+                    Self::open(conn, *opening, out, shared);
+                }
+                Err(Revoked) => conn.begin_close(out, SIGNED_OUT, "session revoked"),
+            },
         }
     }
 
@@ -137,7 +148,8 @@ impl Session {
     /// Leaves every room, with the announcements that go with it.
     pub(crate) fn part(&mut self, worker: usize, id: ConnId, farewell: Farewell, shared: &Shared) {
         match self {
-            Self::None | Self::Echo | Self::Greeting(_) => {}
+            Self::None | Self::Echo => {}
+            Self::Greeting(greeting) => greeting.abandon(shared),
             Self::Relay(room) => shared.exit(room, worker),
             Self::Typed(typed) => typed.part(worker, id, farewell, shared),
             Self::Handled(handled) => {

@@ -126,6 +126,11 @@ impl Typed {
                     shared.inbox(out.worker).push(enter);
                 }
             }
+            if let Some(behind) = &mut member.behind
+                && !allowed.may(Rights::HISTORY)
+            {
+                behind.after = behind.after.max(member.room.order().seq()); // not the past any more
+            }
             member.allowed = allowed;
         }
         for room in lost {

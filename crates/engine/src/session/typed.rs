@@ -133,6 +133,13 @@ impl Greeting {
         Box::new(Self { who: Arc::new(who), pass: visitor.pass, resumed, room })
     }
 
+    /// It does not come to it: a new session is over before it began.
+    pub(super) fn abandon(&self, shared: &Shared) {
+        if !self.resumed {
+            shared.sessions.abandon(&self.who, self.pass.as_ref());
+        }
+    }
+
     /// Joins the room of a plain client, or the own room of another, and greets; later if the room is
     /// still being opened.
     pub(super) fn proceed(self: Box<Self>, conn: &mut Conn, out: &mut Out, shared: &Shared) {
@@ -166,9 +173,7 @@ impl Greeting {
                     return conn.park(None);
                 }
                 Err(fault) if kind == Client::Plain => {
-                    if !self.resumed {
-                        shared.sessions.abandon(&self.who, self.pass.as_ref());
-                    }
+                    self.abandon(shared);
                     return turn_away(conn, &fault, out);
                 }
                 // Without its own room a full client still has all others.

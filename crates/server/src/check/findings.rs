@@ -330,6 +330,7 @@ fn files(config: &Config, found: &mut Found) {
     let trusted = [
         ("jwt.key_file", config.jwt.key_file.path()),
         ("jwt.jwks_file", config.jwt.jwks_file.path()),
+        ("api.keys_file", config.api_keys_file.path()),
         ("tls.client_ca", config.tls.client_ca.path()),
     ];
     for (key, path) in trusted {

@@ -180,7 +180,7 @@ mod tests {
     fn grants_are_patterns_with_rights() {
         let grants = read::<GrantWords>("lobby demo:*\n@u_*=send news:*=join,send:chat").unwrap();
         assert_eq!(grants.write(), r#"["lobby", "demo:*", "@u_*=send", "news:*=join,send:chat"]"#);
-        assert!(read::<GrantWords>("").unwrap().is_empty());
+        assert!(read::<GrantWords>("").unwrap().iter().next().is_none());
         for wrong in ["a=", "a=see", "=join", "a,b", "a=send:", "é", &"a ".repeat(65)] {
             assert!(read::<GrantWords>(wrong).is_err(), "{wrong}");
         }

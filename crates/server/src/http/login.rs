@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::answer::{Problem, json};
 use super::message::is_name;
 use super::throttle::{Throttle, household};
-use super::{Http, body, cors};
+use super::{Http, Visitors, body, cors};
 use crate::account::Account;
 use crate::auth::Authenticator;
 use crate::config::{self, Cidrs};
@@ -137,30 +137,36 @@ impl Login {
     }
 }
 
-/// Answers a request for `/login`. `anonymous`: whether visitors without credentials are let in here.
-pub(super) async fn answer(http: &Http, anonymous: bool, request: Request) -> Response {
+/// Answers a request for `/login`.
+pub(super) async fn answer(http: &Http, visitors: &Visitors, request: Request) -> Response {
     const READ: &[Method] = &[Method::GET, Method::HEAD, Method::OPTIONS];
     const ALL: &[Method] = &[Method::GET, Method::HEAD, Method::POST, Method::OPTIONS];
     let asked = request.headers().clone();
     let result = match (request.method(), &http.login) {
         (&Method::OPTIONS, _) => {
-            return cors::preflight(&http.origins, &asked, "GET, HEAD, POST, OPTIONS");
+            return cors::preflight(&visitors.origins, &asked, "GET, HEAD, POST, OPTIONS");
         }
-        (&Method::GET | &Method::HEAD, login) => {
-            Ok(json(StatusCode::OK, &Offer { login: login.is_some(), anonymous }))
-        }
-        (&Method::POST, Some(login)) => admit(http, login, request).await,
+        (&Method::GET | &Method::HEAD, login) => Ok(json(
+            StatusCode::OK,
+            &Offer { login: login.is_some(), anonymous: visitors.anonymous },
+        )),
+        (&Method::POST, Some(login)) => admit(http, visitors, login, request).await,
         (_, Some(_)) => Err(Problem::method_not_allowed(ALL)),
         (_, None) => Err(Problem::method_not_allowed(READ)),
     };
     let mut response = result.unwrap_or_else(|problem| problem.response());
-    cors::admit(&http.origins, &asked, &mut response);
+    cors::admit(&visitors.origins, &asked, &mut response);
     response
 }
 
-async fn admit(http: &Http, login: &Login, request: Request) -> Result<Response, Problem> {
+async fn admit(
+    http: &Http,
+    visitors: &Visitors,
+    login: &Login,
+    request: Request,
+) -> Result<Response, Problem> {
     // Before anything is read: a page of another site must not try passwords through its visitors.
-    cors::check(&http.origins, request.headers())?;
+    cors::check(&visitors.origins, request.headers())?;
     let (parts, body) = request.into_parts();
     let text = body::read(&parts.headers, body, LARGEST, http.patience).await?;
     let shown: Shown<'_> =

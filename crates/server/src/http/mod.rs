@@ -35,6 +35,7 @@ pub(crate) use self::login::{Login, Source};
 pub(crate) use self::tally::Tally;
 use crate::config::{Endpoint, Keyring, Kind, Listener};
 use crate::listen::Front;
+use crate::wiring::origins;
 
 /// What the handlers share.
 pub(crate) struct Http {
@@ -42,9 +43,9 @@ pub(crate) struct Http {
     pub(crate) front: Arc<Front>,
     /// Who may use the API.
     pub(crate) keys: Keyring,
-    /// From which pages browsers may read events and send messages.
+    /// From which pages browsers may come where a listener has no rooms.
     pub(crate) origins: Origins,
-    /// Whether visitors without credentials may read events.
+    /// Whether visitors without credentials may read events where a listener has no rooms.
     pub(crate) anonymous: bool,
     /// The largest message, in bytes.
     pub(crate) max_message: usize,
@@ -54,6 +55,14 @@ pub(crate) struct Http {
     pub(crate) patience: Duration,
     /// Answers of the API so far.
     pub(crate) tally: Tally,
+}
+
+/// Who may come to a listener without a WebSocket: whoever may come to its rooms with one.
+pub(crate) struct Visitors {
+    /// Whether visitors without credentials are let in.
+    pub(crate) anonymous: bool,
+    /// From which pages browsers may come.
+    pub(crate) origins: Origins,
 }
 
 /// Adds to a router what its listener serves.
@@ -67,17 +76,22 @@ pub(crate) fn add_to(mut router: Router, http: &Arc<Http>, listener: &Listener) 
     }
     let is_rooms = |endpoint: &&Endpoint| endpoint.kind == Kind::Rooms;
     let rooms = listener.endpoints.iter().find(is_rooms);
+    let every = listener.endpoints.iter().filter(is_rooms).map(|rooms| rooms.options.anonymous);
+    let visitors = Arc::new(Visitors {
+        anonymous: rooms.map_or(http.anonymous, |_| every.clone().all(|admitted| admitted)),
+        origins: rooms.map_or_else(|| http.origins.clone(), |r| origins(&r.options.origins)),
+    });
     if listener.sse || rooms.is_some() {
-        let anonymous = rooms.map_or(http.anonymous, |rooms| rooms.options.anonymous);
-        let http = Arc::clone(http);
-        let answer = async move |r: Request| login::answer(&http, anonymous, r).await;
+        let (http, visitors) = (Arc::clone(http), Arc::clone(&visitors));
+        let answer = async move |r: Request| login::answer(&http, &visitors, r).await;
         router = router.route("/login", any(answer));
     }
     if listener.sse {
-        let (events, way_back) = (Arc::clone(http), Arc::clone(http));
+        let (events, who) = (Arc::clone(http), Arc::clone(&visitors));
+        let (way_back, whose) = (Arc::clone(http), visitors);
         router = router
-            .route("/sse", any(async move |request: Request| sse::answer(&events, request).await))
-            .route("/send", any(async move |r: Request| send::answer(&way_back, r).await));
+            .route("/sse", any(async move |r: Request| sse::answer(&events, &who, r).await))
+            .route("/send", any(async move |r: Request| send::answer(&way_back, &whose, r).await));
     }
     router
 }

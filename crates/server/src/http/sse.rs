@@ -21,20 +21,20 @@ use throng::{Code, Events, Subscription, Visit};
 use super::answer::Problem;
 use super::message::is_name;
 use super::query::Query;
-use super::{Http, cors, keys};
+use super::{Http, Visitors, cors, keys};
 use crate::listen::Door;
 
 /// Answers a request for `/sse`.
-pub(super) async fn answer(http: &Http, request: Request) -> Response {
+pub(super) async fn answer(http: &Http, visitors: &Visitors, request: Request) -> Response {
     const METHODS: &[Method] = &[Method::GET, Method::OPTIONS];
     // The body is not read, and must not be held on to while something is waited for.
     let (request, _) = request.into_parts();
     let headers = &request.headers;
     if request.method == Method::OPTIONS {
-        return cors::preflight(&http.origins, headers, "GET, OPTIONS");
+        return cors::preflight(&visitors.origins, headers, "GET, OPTIONS");
     }
     let result = match request.method == Method::GET {
-        true => open(http, &request).await,
+        true => open(http, visitors, &request).await,
         false => Err(Problem::method_not_allowed(METHODS)),
     };
     let mut response = result.unwrap_or_else(|problem| {
@@ -43,16 +43,16 @@ pub(super) async fn answer(http: &Http, request: Request) -> Response {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         response
     });
-    cors::admit(&http.origins, headers, &mut response);
+    cors::admit(&visitors.origins, headers, &mut response);
     response
 }
 
-async fn open(http: &Http, request: &Parts) -> Result<Response, Problem> {
+async fn open(http: &Http, visitors: &Visitors, request: &Parts) -> Result<Response, Problem> {
     if http.server.is_draining() {
         return Err(Problem::new(Code::Unavailable, "The server is shutting down; try again."));
     }
-    cors::check(&http.origins, &request.headers)?;
-    let subscription = subscription(http, request)?;
+    cors::check(&visitors.origins, &request.headers)?;
+    let subscription = subscription(visitors, request)?;
     // From here on it does not count as one of the few connections that HTTP may have.
     if !request.extensions.get::<Door>().is_some_and(Door::become_stream) {
         return Err(Problem::new(Code::RateLimited, "The server has all the streams it may have."));
@@ -76,7 +76,7 @@ async fn open(http: &Http, request: &Parts) -> Result<Response, Problem> {
     Ok(response)
 }
 
-fn subscription(http: &Http, request: &Parts) -> Result<Subscription, Problem> {
+fn subscription(visitors: &Visitors, request: &Parts) -> Result<Subscription, Problem> {
     let query = Query::of(&request.uri);
     let rooms: Vec<String> = query.all("room").map(str::to_owned).collect();
     if rooms.is_empty() || rooms.len() > MOST_ROOMS {
@@ -98,7 +98,7 @@ fn subscription(http: &Http, request: &Parts) -> Result<Subscription, Problem> {
         resume: query.text("resume"),
         ticket: query.text("ticket"),
         token: query.text("token").or_else(|| keys::bearer(&request.headers).map(str::to_owned)),
-        anonymous: http.anonymous,
+        anonymous: visitors.anonymous,
         visit: Visit {
             ip: request.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip()),
             origin: header(request, ORIGIN),

@@ -8,7 +8,10 @@ use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, STRICT_TRANSPORT_SECURITY, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, STRICT_TRANSPORT_SECURITY,
+    TRANSFER_ENCODING, UPGRADE,
+};
 use http::{Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -83,6 +86,14 @@ impl Guest {
                 "A request needs exactly one Host header.\n",
             ));
         }
+        if !has_one_length(request.headers()) {
+            // RFC 9112 §6.1, §6.3: where one body ends and the next request begins must not depend on who reads.
+            self.turn.theirs();
+            let text = "A body is of one Content-Length, or chunked once, and not both.\n";
+            let mut response = plain(StatusCode::BAD_REQUEST, text);
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            return Ok(response);
+        }
         let wants_upgrade = request.headers().contains_key(UPGRADE);
         let client = self.client(request.headers());
         let mut request = request.map(Body::new);
@@ -117,6 +128,14 @@ impl Door {
     pub(crate) fn become_stream(&self) -> bool {
         self.0.seat.become_stream()
     }
+}
+
+fn has_one_length(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else { return true };
+    coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+        && codings.next().is_none()
+        && !headers.contains_key(CONTENT_LENGTH)
 }
 
 fn has_one_host(headers: &HeaderMap) -> bool {

@@ -40,8 +40,9 @@ const HEAD: &str = "
 ";
 
 const TYPES: &str = "\
-# [room.types.NAME]: a type that may be published; with cost = 5, one counts as five in rates. With schema = { … } or schema_file = \"chat.json\" only
-#   with a payload that matches this JSON Schema (draft 2020-12), else it is answered invalid_payload.
+# [room.types.NAME]: a type that may be published; with cost = 5, one counts as five in rates. With
+#   schema = { … } or schema_file = \"chat.json\" only with a payload that matches this JSON Schema (draft
+#   2020-12), else it is answered invalid_payload.
 #   A relative path starts at the configuration file.
 #
 # [[room]]
