@@ -528,7 +528,7 @@ fn give_rest(conn: &mut Conn, rest: Bytes, frames: u64, slow: SlowPolicy, out: &
     if begun || !conn.is_overfull(out) {
         // A little must not keep a whole batch in memory.
         let rest = if rest.len() < SHARED { Bytes::copy_from_slice(&rest) } else { rest };
-        conn.enqueue(rest);
+        conn.post_batch(rest); // the outbox may have been emptied just now
     } else {
         conn.too_slow(slow, frames, out);
     }

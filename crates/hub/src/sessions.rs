@@ -58,12 +58,21 @@ struct Shard {
     connected: usize,
 }
 
-/// A revocation: of one session, or of all that a user had opened by then.
+/// A revocation.
 #[derive(Debug)]
 struct Gone {
-    user: Box<str>,
-    session: Option<Box<str>>,
+    what: Revocation,
     at: Timestamp,
+}
+
+#[derive(Debug)]
+enum Revocation {
+    /// Of one session.
+    Session(Box<str>),
+    /// Of all that were opened with this token.
+    Token(Box<str>),
+    /// Of all that this user had opened by then.
+    User(Box<str>),
 }
 
 /// A session of a user.
@@ -183,7 +192,7 @@ impl Sessions {
         shard.connected += usize::from(older.is_none());
         self.users.fetch_add(usize::from(first), Ordering::Relaxed);
         drop(shard);
-        self.expires(who, expires, now);
+        self.expires(who, expires);
         self.tell(&over);
         Ok(older)
     }
@@ -209,7 +218,7 @@ impl Sessions {
         let Some(held) = held.find(mine) else { return false };
         held.pass = Some(Arc::clone(pass));
         drop(shard);
-        self.expires(who, pass.expires, pass.opened);
+        self.expires(who, pass.expires);
         true
     }
 
@@ -291,8 +300,8 @@ impl Sessions {
         let mut guard = self.shard(user_id);
         let shard = &mut *guard;
         let mut over = shard.expire(now);
-        let (user, session) = (user_id.into(), Some(session_id.into()));
-        shard.gone.push_back(Gone { user, session, at: now });
+        let what = Revocation::Session(session_id.into());
+        shard.gone.push_back(Gone { what, at: now });
         let mut place = None;
         if let Some(held) = shard.users.get_mut(user_id) {
             held.retain(|held| match held.state {
@@ -320,7 +329,7 @@ impl Sessions {
     /// closed.
     pub fn revoke_all(&self, user_id: &str, now: Timestamp) -> Vec<Asker> {
         let shard = &mut *self.shard(user_id);
-        shard.gone.push_back(Gone { user: user_id.into(), session: None, at: now });
+        shard.gone.push_back(Gone { what: Revocation::User(user_id.into()), at: now });
         let mut places = Vec::new();
         if let Some(held) = shard.users.get_mut(user_id) {
             held.retain(|held| match held.state {
@@ -338,8 +347,29 @@ impl Sessions {
         places
     }
 
-    /// The sessions whose pass is over by now.
+    /// A session was revoked whose user is not known here: should it be on its way in, it is refused.
+    pub fn refuse_session(&self, session_id: &str, now: Timestamp) {
+        self.refuse(|| Revocation::Session(session_id.into()), now);
+    }
+
+    /// The same for all sessions that were opened with a token.
+    pub fn refuse_token(&self, token: &str, now: Timestamp) {
+        self.refuse(|| Revocation::Token(token.into()), now);
+    }
+
+    fn refuse(&self, what: impl Fn() -> Revocation, now: Timestamp) {
+        for shard in &self.shards {
+            let mut shard = enter(shard);
+            let over = shard.expire(now);
+            shard.gone.push_back(Gone { what: what(), at: now });
+            drop(shard);
+            self.tell(&over);
+        }
+    }
+
+    /// The sessions whose pass is over by now. Looks through the others now and then for those that are gone.
     pub fn expired(&self, now: Timestamp) -> Vec<Listed> {
+        self.sift_expiring(now);
         let mut due = Vec::new();
         let mut expiring = self.expiring.lock().unwrap_or_else(PoisonError::into_inner);
         while expiring.heap.peek().is_some_and(|Reverse((when, _))| *when <= now) {
@@ -359,18 +389,27 @@ impl Sessions {
         expiring.heap.peek().map(|Reverse((when, _))| *when)
     }
 
-    fn expires(&self, who: &Arc<Identity>, when: Option<Timestamp>, now: Timestamp) {
+    fn expires(&self, who: &Arc<Identity>, when: Option<Timestamp>) {
         let Some(when) = when else { return };
         let mut expiring = self.expiring.lock().unwrap_or_else(PoisonError::into_inner);
         expiring.heap.push(Reverse((when, Named(Arc::clone(who)))));
-        if expiring.heap.len() > expiring.full.max(MANY_EXPIRING) {
-            // Those that have gone before their time.
-            expiring.heap.retain(|Reverse((when, Named(who)))| {
-                let listed = self.find(who.user_id(), who.session_id(), now);
-                listed.and_then(|listed| listed.pass?.expires) == Some(*when)
-            });
-            expiring.full = 2 * expiring.heap.len();
+    }
+
+    /// Lets go of those that were gone before their time. Others may push meanwhile.
+    fn sift_expiring(&self, now: Timestamp) {
+        let mut expiring = self.expiring.lock().unwrap_or_else(PoisonError::into_inner);
+        if expiring.heap.len() <= expiring.full.max(MANY_EXPIRING) {
+            return;
         }
+        let mut heap = std::mem::take(&mut expiring.heap);
+        drop(expiring);
+        heap.retain(|Reverse((when, Named(who)))| {
+            let listed = self.find(who.user_id(), who.session_id(), now);
+            listed.and_then(|listed| listed.pass?.expires) == Some(*when)
+        });
+        let mut expiring = self.expiring.lock().unwrap_or_else(PoisonError::into_inner);
+        expiring.full = 2 * heap.len();
+        expiring.heap.append(&mut heap);
     }
 
     fn tell(&self, over: &[Arc<Identity>]) {
@@ -437,11 +476,8 @@ pub struct Revoked;
 
 impl Ord for Named {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let names = |Self(who): &Self| (who.user_id().to_owned(), who.session_id().to_owned());
-        match Arc::ptr_eq(&self.0, &other.0) {
-            true => std::cmp::Ordering::Equal,
-            false => names(self).cmp(&names(other)),
-        }
+        let (one, two) = (&self.0, &other.0);
+        (one.user_id(), one.session_id()).cmp(&(two.user_id(), two.session_id()))
     }
 }
 
@@ -460,9 +496,12 @@ impl PartialEq for Named {
 impl Eq for Named {}
 
 fn is_gone(gone: &VecDeque<Gone>, who: &Identity, pass: Option<&Pass>) -> bool {
-    gone.iter().filter(|gone| *gone.user == *who.user_id()).any(|gone| match &gone.session {
-        Some(session) => **session == *who.session_id(),
-        None => pass.is_some_and(|pass| pass.opened <= gone.at),
+    gone.iter().any(|gone| match &gone.what {
+        Revocation::Session(session) => **session == *who.session_id(),
+        Revocation::Token(token) => pass.and_then(|pass| pass.token.as_ref()) == Some(token),
+        Revocation::User(user) => {
+            **user == *who.user_id() && pass.is_some_and(|pass| pass.opened <= gone.at)
+        }
     })
 }
 

@@ -68,10 +68,11 @@ impl Stream for Events {
     }
 }
 
-/// Where live events wait for the stream that sends them. Bounded by bytes.
+/// Where live events wait for the stream that sends them. Bounded by bytes, which count for the server's
+/// budget, too.
 #[derive(Debug)]
 pub(crate) struct Outlet {
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedSender<Charged>,
     waiting: Arc<AtomicUsize>,
     budget: Arc<Budget>,
     _alive: oneshot::Sender<()>,
@@ -81,58 +82,53 @@ impl Outlet {
     /// With its other end, and with what ends when the outlet is gone.
     fn new(budget: &Arc<Budget>) -> (Self, Intake, oneshot::Receiver<()>) {
         let (events, comes) = mpsc::unbounded_channel();
-        let waiting = Arc::new(AtomicUsize::new(0));
         let (alive, gone) = oneshot::channel();
-        let (budget, shared) = (Arc::clone(budget), Arc::clone(budget));
-        let outlet = Self { events, waiting: Arc::clone(&waiting), budget, _alive: alive };
-        (outlet, Intake { events: comes, waiting, budget: shared }, gone)
+        let (waiting, budget) = (Arc::default(), Arc::clone(budget));
+        (Self { events, waiting, budget, _alive: alive }, Intake(comes), gone)
     }
 
     /// Adds an event. `false` when there is no room for it, or nobody there.
     pub(crate) fn push(&self, event: &Event) -> bool {
-        let cost = event.data.len() + EVENT_COST;
         if self.waiting.load(Ordering::Relaxed) > OUTLET || self.budget.is_spent() {
             return false;
         }
-        self.waiting.fetch_add(cost, Ordering::Relaxed);
-        self.budget.change(0, cost);
-        let sent = self.events.send(event.clone()).is_ok();
-        if !sent {
-            self.waiting.fetch_sub(cost, Ordering::Relaxed);
-            self.budget.change(cost, 0);
-        }
-        sent
+        let (waiting, budget) = (Arc::clone(&self.waiting), Arc::clone(&self.budget));
+        self.events.send(Charged::new(event.clone(), waiting, budget)).is_ok()
     }
 }
 
 /// The other end of an [`Outlet`].
-struct Intake {
-    events: mpsc::UnboundedReceiver<Event>,
-    waiting: Arc<AtomicUsize>,
-    budget: Arc<Budget>,
-}
+struct Intake(mpsc::UnboundedReceiver<Charged>);
 
 impl Intake {
     /// The next event; `None` when the outlet is gone.
     async fn next(&mut self) -> Option<Event> {
-        let event = self.events.recv().await?;
-        self.taken(&event);
-        Some(event)
-    }
-
-    fn taken(&self, event: &Event) {
-        let cost = event.data.len() + EVENT_COST;
-        self.waiting.fetch_sub(cost, Ordering::Relaxed);
-        self.budget.change(cost, 0);
+        Some(self.0.recv().await?.event.clone())
     }
 }
 
-impl Drop for Intake {
+/// An event that waits, for as long as it does.
+#[derive(Debug)]
+struct Charged {
+    event: Event,
+    waiting: Arc<AtomicUsize>,
+    budget: Arc<Budget>,
+}
+
+impl Charged {
+    fn new(event: Event, waiting: Arc<AtomicUsize>, budget: Arc<Budget>) -> Self {
+        let cost = event.data.len() + EVENT_COST;
+        waiting.fetch_add(cost, Ordering::Relaxed);
+        budget.change(0, cost);
+        Self { event, waiting, budget }
+    }
+}
+
+impl Drop for Charged {
     fn drop(&mut self) {
-        self.events.close();
-        while let Ok(event) = self.events.try_recv() {
-            self.taken(&event);
-        }
+        let cost = self.event.data.len() + EVENT_COST;
+        self.waiting.fetch_sub(cost, Ordering::Relaxed);
+        self.budget.change(cost, 0);
     }
 }
 

@@ -280,8 +280,8 @@ impl Gate {
             ip,
             started: now.0,
             expires,
-            // What a webhook says, it says now.
-            issued: visa.issued.or((visa.via == Via::Webhook).then_some(now.0)),
+            // What a webhook says, it says of when it was asked.
+            issued: if visa.via == Via::Webhook { Some(now.0) } else { visa.issued },
             token: visa.token_id.clone(),
             via: visa.via.name().to_owned(),
             record: record.write(),

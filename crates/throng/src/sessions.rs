@@ -57,15 +57,12 @@ impl Server {
     /// a restart.
     pub async fn revoke_session(&self, id: &str) -> Result<bool, Fault> {
         let front = self.inner.desk.front();
+        front.sessions().refuse_session(id, front.now());
         let found = front.sessions().list(None, front.now(), |l| l.who.session_id() == id);
         for listed in &found {
             self.end(listed);
         }
         let kept = ask(|done| self.vault().revoke_session(id, done)).await;
-        // Whoever was on the way in is there by now, or has no record any more.
-        for listed in &front.sessions().list(None, front.now(), |l| l.who.session_id() == id) {
-            self.end(listed);
-        }
         Ok(kept.map_err(unavailable)? || !found.is_empty())
     }
 
@@ -98,8 +95,9 @@ impl Server {
     /// # Errors
     /// `unavailable`, as [`Server::revoke_session`].
     pub async fn revoke_token(&self, id: &str, until: u64) -> Result<(), Fault> {
-        let kept = ask(|done| self.vault().revoke_token(id, until, done)).await;
         let front = self.inner.desk.front();
+        front.sessions().refuse_token(id, front.now());
+        let kept = ask(|done| self.vault().revoke_token(id, until, done)).await;
         let of_it = |listed: &Listed| {
             listed.pass.as_ref().and_then(|pass| pass.token.as_deref()) == Some(id)
         };

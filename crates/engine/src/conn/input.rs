@@ -330,7 +330,9 @@ impl Conn {
     /// Stops reading while more than the outbox may hold waits for the peer.
     fn check_taken(&mut self, out: &Out) {
         let reading = matches!(self.reading, Reading::On | Reading::Deferred);
-        if reading && (self.owed() > self.policy.outbox || self.is_over_budget()) {
+        // Only what waits for the peer can make it wait: nothing else would wake it again.
+        let full = self.owed() > self.policy.outbox || self.is_waiting() && self.is_over_budget();
+        if reading && full {
             self.reading = Reading::Paused;
             out.counters.paused.add(1);
         }

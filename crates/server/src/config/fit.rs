@@ -80,6 +80,12 @@ fn tls(config: &Config) -> Result<(), ConfigError> {
     {
         return wrong("a listener redirects to https, but none has tls = true");
     }
+    if tls.client_auth == ClientAuth::Required && !tls.acme_domains.is_empty() {
+        return wrong(
+            "tls.client_auth = \"required\" keeps the authority of tls.acme_domains out: use \"optional\", or \
+             certificates from files",
+        );
+    }
     if tls.client_auth != ClientAuth::Off && tls.client_ca.is_empty() {
         return wrong("tls.client_auth needs tls.client_ca");
     }

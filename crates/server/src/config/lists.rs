@@ -55,7 +55,7 @@ impl Domains {
 }
 
 /// The items of a list, or of a text with blanks between (and commas, where an item can have none).
-fn items<'a>(value: &'a Value, commas: bool) -> Option<Vec<&'a str>> {
+fn items(value: &Value, commas: bool) -> Option<Vec<&str>> {
     match value {
         Value::Text(text) => Some(
             text.split(|c: char| c.is_whitespace() || commas && c == ',')

@@ -101,7 +101,7 @@ pub(crate) static ENDPOINT_KEYS: &[EndpointKey] = &[
         defaults: [Some("auto"); 3],
         doc: "The most memory that one connection may make the server keep, in bytes, for incomplete and \
               compressed messages, its outbox and everything else of it: a size, or auto for what \
-              max_message and outbox need. One that needs more is closed with 1008.",
+              max_message and outbox need. One that needs more is closed with 1009, or is too slow a reader.",
         danger: "Memory times the number of hostile clients.",
         set: |raw, v| into(&mut raw.budget, amount(v, BUDGETS)),
         get: |options| options.budget.write(),
