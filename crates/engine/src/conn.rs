@@ -50,6 +50,8 @@ pub(crate) struct Conn {
     parted: bool,
     /// A pong waits in the outbox.
     pong_waits: bool,
+    /// Its endpoint has no rates.
+    unlimited: bool,
     /// What is being handled has been paid for.
     paid: bool,
     /// It is behind in a room that keeps the latest messages for it.
@@ -180,7 +182,9 @@ pub(crate) enum More {
 
 impl Conn {
     pub(crate) fn new(arrival: Arrival, id: ConnId, now: Coarse) -> (Self, Bytes, Opening) {
+        let unlimited = arrival.policy.rate.is_none() && arrival.policy.bytes_rate.is_none();
         let conn = Self {
+            unlimited,
             transport: arrival.transport,
             outbox: None,
             decoder: Decoder::new(Role::Server, arrival.deflate),

@@ -82,6 +82,7 @@ impl Rate {
     }
 
     /// How long this many tokens take, in nanoseconds.
+    #[inline]
     const fn nanos(&self, cost: u32) -> u64 {
         nanos(self.interval, cost)
     }
@@ -135,7 +136,7 @@ impl Meter {
     pub fn spend(&mut self, rate: &Rate, cost: u32, now: u64) -> Duration {
         let (next, ahead) = rate.next(self.0, cost, now);
         self.0 = next;
-        Duration::from_nanos(ahead)
+        if ahead == 0 { Duration::ZERO } else { Duration::from_nanos(ahead) }
     }
 
     /// Whether nothing is missing: as good as a new one.
@@ -279,7 +280,16 @@ impl Period {
 }
 
 /// How long so many tokens take, rounded up, so that rounding never lets more through.
+#[inline]
 const fn nanos(interval: u64, cost: u32) -> u64 {
+    match interval.checked_mul(cost as u64) {
+        Some(nanos) => (nanos >> FRACTION) + (nanos & ((1 << FRACTION) - 1) != 0) as u64,
+        None => many_nanos(interval, cost),
+    }
+}
+
+#[cold]
+const fn many_nanos(interval: u64, cost: u32) -> u64 {
     let nanos = (interval as u128 * cost as u128).div_ceil(1 << FRACTION);
     if nanos > LONGEST as u128 { LONGEST } else { nanos as u64 }
 }

@@ -35,17 +35,18 @@ fn clients_of_the_examples_are_understood() {
             Ok(Command::Leave(_)) => "leave",
             Ok(Command::History(_)) => "history",
             Ok(Command::Resume(_)) => "resume",
+            Ok(Command::Auth(_)) => "auth",
             other => panic!("{line} → {other:?}"),
         });
     }
-    let all = ["history", "join", "leave", "presence", "publish", "resume"];
+    let all = ["auth", "history", "join", "leave", "presence", "publish", "resume"];
     assert_eq!(kinds.into_iter().collect::<Vec<_>>(), all);
 }
 
 /// The fields of each type, in the order in which this crate writes them.
 fn written() -> Vec<(&'static str, Vec<String>)> {
     let users = || Some([("u", Some("{}"))]);
-    let mut out = [const { Vec::new() }; 9];
+    let mut out = [const { Vec::new() }; 10];
     let now = throng_protocol::Timestamp(1);
     let position =
         push::Position { epoch: "e", seq: 1, presence_seq: Some(1), recovered: Some(true) };
@@ -55,7 +56,7 @@ fn written() -> Vec<(&'static str, Vec<String>)> {
         resume: Some("t"),
         resumed: true,
         resume_window: 1,
-        expires_at: None,
+        expires_at: Some(now),
         info: Some("{}"),
         user_count: 1,
         room: Some("r"),
@@ -94,6 +95,7 @@ fn written() -> Vec<(&'static str, Vec<String>)> {
     push::user_joined(&mut out[7], &passage);
     let fault = throng_protocol::Fault::new(Code::BadJson).with_reference(Some(1));
     push::error(&mut out[8], &fault, Some("r"), Some(1));
+    push::authed(&mut out[9], Some(1), Some(now));
     let kinds = [
         "connected",
         "joined",
@@ -104,6 +106,7 @@ fn written() -> Vec<(&'static str, Vec<String>)> {
         "resumed",
         "user_joined",
         "error",
+        "authed",
     ];
     let fields = out.map(|out| {
         let object = serde_json::from_slice::<Map<String, Value>>(&out).unwrap();

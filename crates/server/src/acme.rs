@@ -13,6 +13,9 @@ use crate::tls::TlsError;
 pub(crate) const CHALLENGE: &[u8] = b"acme-tls/1";
 
 #[cfg(feature = "acme")]
+mod cache;
+
+#[cfg(feature = "acme")]
 mod with {
     use std::fmt::Debug;
     use std::fs::DirBuilder;
@@ -20,10 +23,10 @@ mod with {
 
     use futures_util::StreamExt as _;
     use rustls::ClientConfig;
-    use rustls_acme::caches::DirCache;
     use rustls_acme::{AcmeConfig, AcmeState, EventOk, ResolvesServerCertAcme};
     use tokio::sync::Mutex;
 
+    use super::cache::Files;
     use super::*;
     use crate::tls::authorities;
 
@@ -54,8 +57,7 @@ mod with {
                 return Err(TlsError::new("tls.acme_domains needs tls.acme_directory".into()));
             };
             let domains: Vec<String> = config.acme_domains.iter().map(str::to_owned).collect();
-            let mut acme =
-                AcmeConfig::new(&domains).cache(DirCache::new(cache)).directory(directory);
+            let mut acme = AcmeConfig::new(&domains).cache(Files(cache)).directory(directory);
             let contact = config.acme_contact.0.trim();
             if !contact.is_empty() {
                 let scheme = if contact.contains(':') { "" } else { "mailto:" };
@@ -99,7 +101,10 @@ mod with {
                     Ok(EventOk::DeployedNewCert) => {
                         tracing::info!(domains, "a certificate was obtained");
                     }
-                    Ok(EventOk::CertCacheStore | EventOk::AccountCacheStore) => {}
+                    Ok(EventOk::CertCacheStore) => {
+                        tracing::info!(domains, "the certificate is in the cache");
+                    }
+                    Ok(EventOk::AccountCacheStore) => {}
                     Err(error) => failed(&domains, &error),
                 }
             }

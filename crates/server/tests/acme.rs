@@ -132,6 +132,7 @@ fn a_certificate_is_obtained_served_and_kept() {
     let ca = authority.cert.cert_file.clone();
     let mut server = serve(port, &cache, &authority.directory, &ca);
     server.until_logged("a certificate was obtained");
+    server.until_logged("the certificate is in the cache");
     let stream = client.connect(server.address(), "chat.example").unwrap();
     let obtained = shown(&stream);
     assert_eq!(ask(stream, "/healthz").status, 200);

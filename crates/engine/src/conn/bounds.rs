@@ -46,7 +46,7 @@ impl Conn {
     /// refused what it cannot pay; any other is not read from until it has paid.
     #[inline]
     pub(super) fn pay(&mut self, cost: u32, bytes: usize, out: &mut Out) -> bool {
-        if self.policy.rate.is_none() && self.policy.bytes_rate.is_none() {
+        if self.unlimited {
             return true;
         }
         if self.session.refuses() {
@@ -63,8 +63,9 @@ impl Conn {
     /// `rate_limited`. Then everything is refused for at least [`SHUT`], so that what was sent behind it does
     /// not overtake it. A client that goes on all the same is closed with `4429`.
     pub(crate) fn admit(&mut self, bill: &Bill<'_>, out: &mut Out) -> Result<(), Fault> {
-        if self.paid {
-            return Ok(()); // when it came in
+        let free = self.unlimited && bill.user.is_none();
+        if free || self.paid {
+            return Ok(()); // it was paid for when it came in
         }
         self.charge(bill, out).map_err(|wait| {
             out.counters.rate_limited.add(1);
@@ -137,10 +138,16 @@ impl Conn {
         if let Some(rate) = &self.policy.bytes_rate {
             wait = wait.max(self.meters.bytes.spend(rate, weight(bytes), now));
         }
-        if !wait.is_zero() && matches!(self.reading, Reading::On | Reading::Deferred) {
+        if !wait.is_zero() {
+            self.throttle(wait, out);
+        }
+    }
+
+    #[cold]
+    fn throttle(&mut self, wait: Duration, out: &mut Out) {
+        if matches!(self.reading, Reading::On | Reading::Deferred) {
             self.reading = Reading::Throttled;
-            let until = out.coarse + Wheel::steps(wait);
-            self.rare.get_or_insert_default().until = until;
+            self.rare.get_or_insert_default().until = out.coarse + Wheel::steps(wait);
             out.counters.throttled.add(1);
         }
     }

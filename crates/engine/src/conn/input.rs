@@ -217,7 +217,7 @@ impl Conn {
                 self.partial = 0;
                 if self.is_open() {
                     // A client of the typed protocol pays for what it turns out to be.
-                    if !self.session.refuses() {
+                    if !self.unlimited && !self.session.refuses() {
                         self.pay(1, payload.len(), out);
                     }
                     Session::message(self, kind, payload, out, shared);

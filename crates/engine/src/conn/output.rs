@@ -12,6 +12,9 @@ use crate::policy::TOO_SLOW;
 use crate::tick::Out;
 use crate::wheel::Coarse;
 
+/// What may wait for a slow reader while the server's memory is short.
+const TIGHT: usize = 64 << 10;
+
 /// Messages from this size on are written straight from where they lie.
 const UNCOPIED: usize = 8 << 10;
 
@@ -188,8 +191,11 @@ impl Conn {
 
     /// Whether no more may wait for the peer. What was posted and not tried yet is tried first.
     pub(crate) fn is_overfull(&mut self, out: &Out) -> bool {
+        // When memory gets short, those who hold it pay, not those who come.
+        let tight = if out.budget.is_tight() { TIGHT } else { usize::MAX };
         let is_over = |conn: &Self| {
-            conn.owed() > conn.policy.outbox || conn.outbox.is_some() && conn.is_over_budget()
+            conn.owed() > conn.policy.outbox.min(tight)
+                || conn.outbox.is_some() && conn.is_over_budget()
         };
         if !is_over(self) {
             return false;

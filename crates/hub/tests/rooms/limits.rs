@@ -19,13 +19,13 @@ fn all_members_share_the_rate_of_their_room() {
         let room = hub.room(Space::ROOMS, "lobby", Timestamp(1000));
         let mut order = room.order();
         for (reference, user) in [(1, "s_1"), (2, "s_2"), (3, "s_1")] {
-            say_ref(&mut order, user, reference, 1000).unwrap();
+            let _ = say_ref(&mut order, user, reference, 1000).unwrap();
         }
         let refused = say_ref(&mut order, "s_3", 4, 1000).unwrap_err();
         assert_eq!(refused.code, Code::RateLimited);
         assert_eq!((refused.reference, refused.retry_after), (Some(4), Some(100)));
         assert!(say_ref(&mut order, "s_3", 4, 1099).is_err());
-        say_ref(&mut order, "s_3", 4, 1100).unwrap();
+        let _ = say_ref(&mut order, "s_3", 4, 1100).unwrap();
         assert!(say_ref(&mut order, "s_3", 5, 1100).is_err());
         assert_eq!(hub.budget().rate_limited(), 3);
         let other = hub.room(Space::ROOMS, "other", Timestamp(1100));
@@ -38,9 +38,9 @@ fn what_was_published_before_costs_nothing() {
     let hub = limited(Rate::per_second(1).with_burst(1), false);
     let room = hub.room(Space::ROOMS, "lobby", Timestamp(1000));
     let mut order = room.order();
-    say_ref(&mut order, "s_1", 1, 1000).unwrap();
+    let _ = say_ref(&mut order, "s_1", 1, 1000).unwrap();
     for _ in 0..5 {
-        say_ref(&mut order, "s_1", 1, 1000).unwrap();
+        let _ = say_ref(&mut order, "s_1", 1, 1000).unwrap();
     }
     assert!(say_ref(&mut order, "s_1", 2, 1000).is_err());
 }
@@ -78,7 +78,7 @@ fn what_rooms_remember_is_counted_and_given_back() {
         say(&mut room.order(), 100 + n);
     }
     assert!(budget.used().abs_diff(full) < 500, "as many again took the place of the first");
-    say_ref(&mut room.order(), "s_1", 1, 200).unwrap();
+    let _ = say_ref(&mut room.order(), "s_1", 1, 200).unwrap();
     assert!(budget.used() > full);
     // Too old: let go when somebody looks.
     let late = 200 + history.ttl.as_millis() as u64 + 1;
@@ -100,13 +100,13 @@ fn nothing_is_kept_when_nothing_is_left() {
     let room = hub.room(Space::ROOMS, "lobby", Timestamp(1));
     let chat = message(r#"{"type":"chat","ref":7}"#);
     let mut order = room.order();
-    order.publish(&author("u_1", "s_1"), &chat, Timestamp(1)).unwrap();
+    let _ = order.publish(&author("u_1", "s_1"), &chat, Timestamp(1)).unwrap();
     budget.change(0, 1000);
     let refused = order.publish(&author("u_2", "s_2"), &chat, Timestamp(2)).unwrap_err();
     assert_eq!((refused.code, refused.reference), (Code::Overloaded, Some(7)));
     assert_eq!((order.seq(), budget.overloaded()), (1, 1));
     budget.change(1000, 0);
-    order.publish(&author("u_2", "s_2"), &chat, Timestamp(3)).unwrap();
+    let _ = order.publish(&author("u_2", "s_2"), &chat, Timestamp(3)).unwrap();
 }
 
 #[test]

@@ -109,7 +109,8 @@ fn what_answers_come_to() {
     };
     let (no, cannot) = (Err(Denied::Unauthorized), Err(Denied::Unavailable));
     // An answer, what it comes to, and how often it is asked for with one repetition.
-    let table: Vec<((u16, String), Result<(), Denied>, usize)> = vec![
+    type Row = ((u16, String), Result<(), Denied>, usize);
+    let table: Vec<Row> = vec![
         ((200, visa.to_string()), Ok(()), 1),
         ((201, visa.to_string()), Ok(()), 1),
         (with("info", Value::Null), Ok(()), 1),
