@@ -111,7 +111,6 @@ async fn serve(config: &Config, mut bound: Vec<Bound<'_>>) -> ExitCode {
     let https = bound.iter().find(|bound| bound.listener.tls);
     let https = https.and_then(|bound| bound.addresses.first()).map_or(443, SocketAddr::port);
     let mut doors = Vec::new();
-    doors.extend(tls.clone().map(|tls| tokio::spawn(tls.keep())));
     for bound in &mut bound {
         let router = match router(&http, config, bound.listener, https) {
             Ok(router) => router,
@@ -136,6 +135,7 @@ async fn serve(config: &Config, mut bound: Vec<Bound<'_>>) -> ExitCode {
     let reload = Reload { http: Arc::clone(&http), tokens };
     doors.push(tokio::spawn(reload.at_each(hangup)));
     started(config, &bound);
+    doors.extend(tls.map(|tls| tokio::spawn(tls.keep())));
 
     let name = signals.next().await;
     tracing::info!(signal = name, grace = ?config.shutdown_grace, "shutting down");

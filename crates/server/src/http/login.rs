@@ -236,7 +236,11 @@ async fn known(
         password::verify(password.as_bytes(), &hash)
     });
     let fits = fits.await.map_err(|_| Problem::from(Fault::new(Code::Internal)))?;
-    let Some(row) = row.filter(|row| fits && !row.disabled) else { return Ok(None) };
+    let Some(before) = row.filter(|_| fits) else { return Ok(None) };
+    // The work has taken its time: what was changed meanwhile holds.
+    let now = self::row(http, &user).await?;
+    let same = |row: &UserRow| !row.disabled && row.password == before.password;
+    let Some(row) = now.filter(same) else { return Ok(None) };
     let account = Account::read(&row.record);
     let with_grants = account.and_then(|account| Some((account.grants()?, account)));
     let (grants, account): (Grants, Account) =
