@@ -53,10 +53,10 @@ fn too_many_messages_are_refused_one_by_one_and_then_the_connection() {
 #[test]
 fn who_waits_as_told_may_go_on() {
     let rig = Rig::new();
-    let policy = Policy { rate: Some(Rate::per_second(20).with_burst(1)), ..Policy::default() };
+    let policy = Policy { rate: Some(Rate::per_second(20).with_burst(4)), ..Policy::default() };
     let mut ada = rig.join("lobby", &policy);
     let (mut sent, mut refused) = (0, 0);
-    while sent < 3 {
+    while sent < 9 {
         ada.text(r#"{"type":"ping","ref":1}"#);
         let answer = ada.expect("\"ref\":1");
         if answer.contains("rate_limited") {
