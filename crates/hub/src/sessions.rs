@@ -116,6 +116,8 @@ pub struct Listed {
     pub since: Timestamp,
     /// Where its connection is; none while it is away.
     pub place: Option<Asker>,
+    /// It was revoked; its connection is about to be gone.
+    pub is_over: bool,
 }
 
 impl Sessions {
@@ -286,7 +288,11 @@ impl Sessions {
                 .iter()
                 .filter(|(user, _)| user_id.is_none_or(|wanted| wanted == user.0.user_id()));
             let held = all.flat_map(|(_, held)| held).filter(|held| held.is_known(now));
-            listed.extend(held.map(Held::listed).filter(&mut wanted));
+            let held = held.map(|held| {
+                let is_over = shard.is_gone(&held.who, held.pass.as_deref());
+                Listed { is_over, ..held.listed() }
+            });
+            listed.extend(held.filter(&mut wanted));
         };
         match user_id {
             Some(user) => look(&self.shard(user)),
@@ -523,7 +529,8 @@ impl Held {
             State::Connected(place) => Some(place),
             State::Lost { .. } => None,
         };
-        Listed { who: Arc::clone(&self.who), pass: self.pass.clone(), since: self.since, place }
+        let (who, pass) = (Arc::clone(&self.who), self.pass.clone());
+        Listed { who, pass, since: self.since, place, is_over: false }
     }
 }
 

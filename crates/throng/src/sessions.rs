@@ -43,7 +43,9 @@ impl Server {
         limit: usize,
     ) -> Vec<SessionInfo> {
         let front = self.inner.desk.front();
-        let behind = |listed: &Listed| after.is_none_or(|after| listed.who.session_id() > after);
+        let behind = |listed: &Listed| {
+            !listed.is_over && after.is_none_or(|after| listed.who.session_id() > after)
+        };
         let mut listed = front.sessions().list(user, front.now(), behind);
         listed.sort_unstable_by(|a, b| a.who.session_id().cmp(b.who.session_id()));
         listed.truncate(limit);
