@@ -86,7 +86,7 @@ def pings_unread(server):
         return "held back" if sent < 64 << 20 else "64 MiB taken"
 
 
-case("pings whose pongs are never read", "held back", pings_unread, also="64 MiB taken", section="6455 §5.5.3")
+case("pings whose pongs are never read", "64 MiB taken", pings_unread, also=("held back",), section="6455 §5.5.3")
 
 
 def echoes_unread(server):

@@ -97,9 +97,9 @@ fn visitors_hear_each_other_the_application_and_its_tasks() {
 #[test]
 fn typed_chat_shares_the_port() {
     let example = Example::start();
-    let url = format!("ws://{}/chat/garden?name=Ada", example.address);
+    let url = format!("ws://{}/chat/demo:garden?name=Ada", example.address);
     let (mut socket, _) = tungstenite::connect(url).unwrap();
     let greeting = next(&mut socket);
     assert!(greeting.starts_with(r#"{"type":"connected""#), "{greeting}");
-    assert!(greeting.contains(r#""room":"garden""#), "{greeting}");
+    assert!(greeting.contains(r#""room":"demo:garden""#), "{greeting}");
 }
