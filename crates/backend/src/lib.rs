@@ -42,6 +42,7 @@
 //! ```
 
 mod memory;
+mod redis;
 mod sqlite;
 mod vault;
 

@@ -14,9 +14,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use throng_protocol::{Body, Publish, Timestamp};
+use throng_wire::OpCode;
 
 use crate::history::Kept;
+use crate::identity::Identity;
 use crate::room::{Epoch, Room};
 
 /// Where rooms are kept.
@@ -32,7 +35,8 @@ use crate::room::{Epoch, Room};
 /// - **Once.** The `ref` of a message that was stored outlives the message: it is known when the
 ///   room is opened again, for [`REMEMBERED`](crate::REMEMBERED) after its time.
 /// - **Failure.** A message reported as [`Unavailable`] is not stored and never will be, and no
-///   number is lost by it. Every [`Append::Later`] is answered exactly once, also when the
+///   number is lost by it. (A backend beyond a network cannot promise this when the network fails under an append: such a
+///   message may be stored all the same, and whoever repeats its `ref` is told so.) Every [`Append::Later`] is answered exactly once, also when the
 ///   backend ends. A failed append says nothing about the next one: the backend goes on trying.
 /// - **Epoch.** The epoch of a room stays the same for as long as its numbers go on. A backend
 ///   that cannot go on from the last number it reported must open the room with another epoch.
@@ -48,6 +52,13 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// Opens a room: what is known of it, at once or later.
     fn open(&self, room: &Arc<Room>, now: Timestamp) -> Opening;
+
+    /// Whether other nodes have the same rooms. Then volatile rooms and those of other spaces are opened, too, so
+    /// that [`Log::cast`] can reach the others, and [`Log::seat`] and [`Log::unseat`] are told who is here.
+    /// Default: no.
+    fn is_shared(&self) -> bool {
+        false
+    }
 }
 
 /// What [`Backend::open`] answers.
@@ -74,6 +85,8 @@ pub struct Opened {
     /// come back ([`REMEMBERED`](crate::REMEMBERED)), as far as they are not too many. Empty with
     /// [`Past::Kept`], which has them.
     pub refs: Vec<Used>,
+    /// Who is there on other nodes, each user once.
+    pub elsewhere: Vec<Arc<Identity>>,
     /// Where its messages go.
     pub log: Box<dyn Log>,
 }
@@ -122,6 +135,28 @@ pub struct Used {
 pub trait Log: fmt::Debug + Send {
     /// Gives a message its number and stores it.
     fn append(&mut self, draft: &Draft<'_>, now: Timestamp) -> Append;
+
+    /// Passes a frame on to the members on other nodes: at most once, and in no order with what others
+    /// pass on. Default: there are no other nodes.
+    fn cast(&mut self, opcode: OpCode, payload: &[u8]) {
+        let _ = (opcode, payload);
+    }
+
+    /// A user is here now, on this node; called once until [`Log::unseat`].
+    fn seat(&mut self, who: &Arc<Identity>) {
+        let _ = who;
+    }
+
+    /// A user is no longer here, on this node.
+    fn unseat(&mut self, user_id: &str) {
+        let _ = user_id;
+    }
+
+    /// Whether what is known of the room is up to date, as far as can be known: `false` while the backend cannot be
+    /// reached. Default: yes.
+    fn is_current(&self) -> bool {
+        true
+    }
 
     /// Nobody needs the room at the moment. Nothing is on its way. A backend without a memory of its
     /// own may keep what it is given and open the room with it again; when it does not, the
@@ -192,6 +227,52 @@ pub trait Sink: Send + Sync + 'static {
     /// Appended messages are stored, or not: in the order they were appended, for each room.
     /// The vector is emptied.
     fn appended(&self, outcomes: &mut Vec<Outcome>);
+
+    /// Messages that other nodes have stored, behind the last one, oldest first and without holes. The vector
+    /// is emptied.
+    fn arrived(&self, room: &Arc<Room>, messages: &mut Vec<Stored>) {
+        let _ = (room, messages);
+    }
+
+    /// The room does not go on from where it was: members have to be told.
+    fn renewed(&self, room: &Arc<Room>, renewed: Renewed) {
+        let _ = (room, renewed);
+    }
+
+    /// Who is there on other nodes has changed.
+    fn elsewhere(&self, room: &Arc<Room>, news: Vec<Elsewhere>) {
+        let _ = (room, news);
+    }
+
+    /// Another node has [cast](Log::cast) this.
+    fn cast(&self, room: &Arc<Room>, opcode: OpCode, payload: Bytes) {
+        let _ = (room, opcode, payload);
+    }
+}
+
+/// Where a room begins anew while it is open: its epoch has changed, or messages were lost on the way here that are
+/// no longer kept.
+#[derive(Debug)]
+pub struct Renewed {
+    /// In which its numbers count from now on.
+    pub epoch: Epoch,
+    /// The number of its last message.
+    pub seq: u64,
+    /// When that was stored.
+    pub time: Timestamp,
+    /// The newest messages, as [`Past::Stored`].
+    pub past: Vec<Stored>,
+}
+
+/// What has changed of who is there on other nodes. A user is told once, on however many nodes.
+#[derive(Clone, Debug)]
+pub enum Elsewhere {
+    /// A user is there.
+    Here(Arc<Identity>),
+    /// A user is there no longer.
+    Gone(Box<str>),
+    /// Exactly these are.
+    All(Vec<Arc<Identity>>),
 }
 
 /// What became of a message that was appended with [`Append::Later`].
@@ -209,6 +290,9 @@ pub struct Outcome {
     pub body: Body,
     /// Its number and time.
     pub result: Result<(u64, Timestamp), Unavailable>,
+    /// It was stored before, with this number: on another node, or by an attempt whose answer was lost. Members have it, or
+    /// get it by [`Sink::arrived`]; only whoever asked is answered.
+    pub duplicate: bool,
 }
 
 /// The backend cannot do this at the moment: the disk is full or read-only, the network is away.

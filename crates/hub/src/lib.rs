@@ -27,7 +27,7 @@
 //! #     fn start(&self, _: Arc<dyn Sink>) {}
 //! #     fn open(&self, _: &Arc<Room>, time: Timestamp) -> Opening {
 //! #         let log = Box::new(Count(0));
-//! #         Opening::Ready(Opened { epoch: Epoch(1), seq: 0, time, past: Past::None, refs: Vec::new(), log })
+//! #         Opening::Ready(Opened { epoch: Epoch(1), seq: 0, time, past: Past::None, refs: Vec::new(), elsewhere: Vec::new(), log })
 //! #     }
 //! # }
 //! # impl Log for Count {
@@ -95,8 +95,8 @@ mod sessions;
 mod token;
 
 pub use backend::{
-    Append, Asker, Backend, Draft, Log, Opened, Opening, Outcome, Past, Sink, Stored, Unavailable,
-    Used,
+    Append, Asker, Backend, Draft, Elsewhere, Log, Opened, Opening, Outcome, Past, Renewed, Sink,
+    Stored, Unavailable, Used,
 };
 pub use budget::{Budget, Crowded};
 pub use history::{Kept, REF_WINDOW};

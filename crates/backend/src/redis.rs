@@ -1,0 +1,4 @@
+//! Rooms of many nodes, in Redis.
+
+pub(crate) mod core;
+pub(crate) mod step;
