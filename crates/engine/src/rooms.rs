@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Weak};
 
+use bytes::Bytes;
 use throng_hub::{
-    Asker, Author, Crowded, Ending, Hub, Identity, Opened, Order, Outcome, Published, Room, Sink,
-    Space, Timestamp, Unavailable,
+    Asker, Author, Crowded, Elsewhere, Ending, Hub, Identity, Opened, Order, Outcome, Published,
+    Renewed, Room, Sink, Space, Stored, Timestamp, Unavailable,
 };
 use throng_protocol::{Code, Fault, Publish, push};
 use throng_wire::{OpCode, Prepared};
@@ -141,13 +142,18 @@ impl Shared {
     #[inline]
     pub(crate) fn relay(&self, room: &Room, opcode: OpCode, payload: &[u8]) {
         let message = Prepared::new(opcode, payload);
-        let order = room.order();
+        let mut order = room.order();
         self.deliver(&order, &message);
+        order.pass_on(opcode, payload);
     }
 
     pub(crate) fn broadcast(&self, space: Space, name: &str, opcode: OpCode, payload: &[u8]) {
         if let Some(room) = self.hub.find(space, name) {
             self.relay(&room, opcode, payload);
+        } else if self.hub.is_shared() {
+            let room = self.hub.room(space, name, wall_clock()); // there may be members elsewhere
+            self.relay(&room, opcode, payload);
+            self.hub.release(&room);
         }
     }
 
@@ -191,11 +197,7 @@ impl Sink for Results {
         // Whoever waited may have gone, and then nobody would release it.
         let release = if result.is_ok() { UNUSED } else { FAILED };
         let waiting = shared.hub.opened(room, result);
-        for asker in &waiting {
-            if let Some(inbox) = shared.inbox_of(*asker) {
-                inbox.push(Post::Ready(asker.token));
-            }
-        }
+        shared.ready(&waiting);
         shared.timers.at(Timestamp(wall_clock().0 + release), room);
     }
 
@@ -205,23 +207,78 @@ impl Sink for Results {
             shared.complete(&outcome);
         }
     }
+
+    fn arrived(&self, room: &Arc<Room>, messages: &mut Vec<Stored>) {
+        let Some(shared) = self.0.upgrade() else { return messages.clear() };
+        let mut order = room.order();
+        for frame in order.arrived(messages) {
+            shared.deliver(&order, &frame);
+        }
+    }
+
+    fn renewed(&self, room: &Arc<Room>, renewed: Renewed) {
+        let Some(shared) = self.0.upgrade() else { return };
+        let mut order = room.order();
+        if let Some(frame) = order.renew(renewed) {
+            shared.deliver(&order, &frame);
+        }
+        // Whoever waits for a position of the epoch before waits in vain.
+        let waiting = order.looked();
+        drop(order);
+        shared.ready(&waiting);
+    }
+
+    fn elsewhere(&self, room: &Arc<Room>, news: Vec<Elsewhere>) {
+        let Some(shared) = self.0.upgrade() else { return };
+        let mut order = room.order();
+        let due = order.elsewhere(news, wall_clock());
+        for frame in &due.frames {
+            shared.announce(&order, frame);
+        }
+        drop(order);
+        if let Some(wake) = due.wake {
+            shared.timers.at(wake, room);
+        }
+    }
+
+    fn looked(&self, room: &Arc<Room>) {
+        let Some(shared) = self.0.upgrade() else { return };
+        let waiting = room.order().looked();
+        shared.ready(&waiting);
+    }
+
+    fn cast(&self, room: &Arc<Room>, opcode: OpCode, payload: Bytes) {
+        let Some(shared) = self.0.upgrade() else { return };
+        let message = Prepared::new(opcode, &payload);
+        shared.deliver(&room.order(), &message);
+    }
 }
 
 impl Shared {
+    /// What somebody waited for is there, or cannot be had.
+    fn ready(&self, waiting: &[Asker]) {
+        for asker in waiting {
+            if let Some(inbox) = self.inbox_of(*asker) {
+                inbox.push(Post::Ready(asker.token));
+            }
+        }
+    }
+
     /// A message is stored, or not: the members get it, and whoever asked an answer.
     fn complete(&self, outcome: &Outcome) {
         let room = &outcome.room;
         let mut order = room.order();
         let completed = order.complete(outcome);
-        if let Some((frame, ..)) = &completed.stored {
+        if let Some(frame) = &completed.frame {
             self.deliver_from(&order, frame, outcome.asker);
         }
         let empty = order.is_empty();
         drop(order);
-        let stored = completed.stored.map(|(_, seq, timestamp)| (seq, timestamp));
+        let stored = completed.stored;
         self.congestion.stored(completed.askers.len());
         for (at, asker) in completed.askers.into_iter().enumerate() {
-            self.answer(asker, room, outcome.reference, stored, at > 0);
+            let duplicate = outcome.duplicate || at > 0;
+            self.answer(asker, room, outcome.reference, stored, duplicate);
         }
         if empty {
             self.hub.release(room);

@@ -152,6 +152,9 @@ pub trait Log: fmt::Debug + Send {
         let _ = user_id;
     }
 
+    /// Asks for whatever other nodes have stored by now; [`Sink::looked`] says when it has come.
+    fn look(&mut self) {}
+
     /// Whether what is known of the room is up to date, as far as can be known: `false` while the backend cannot be
     /// reached. Default: yes.
     fn is_current(&self) -> bool {
@@ -242,6 +245,11 @@ pub trait Sink: Send + Sync + 'static {
     /// Who is there on other nodes has changed.
     fn elsewhere(&self, room: &Arc<Room>, news: Vec<Elsewhere>) {
         let _ = (room, news);
+    }
+
+    /// What there was when [`Log::look`] was called has come, or cannot be had at the moment.
+    fn looked(&self, room: &Arc<Room>) {
+        let _ = room;
     }
 
     /// Another node has [cast](Log::cast) this.

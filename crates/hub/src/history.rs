@@ -168,6 +168,17 @@ impl Refs {
         }
     }
 
+    /// Lets go of everything but what is being stored.
+    pub(crate) fn keep_pending(&mut self) {
+        for window in self.sessions.values_mut() {
+            window.recent.retain(|(_, fate)| *fate == Fate::Pending);
+            window.forgotten = 0;
+        }
+        self.sessions.retain(|_, window| !window.recent.is_empty());
+        self.count = self.sessions.values().map(|window| window.recent.len()).sum();
+        self.swept = self.sessions.len();
+    }
+
     /// Lets go of sessions that have published nothing for so long that they cannot come back, and, if there
     /// is too much even so, of the quieter half. Amortised: only when their number has doubled since the
     /// last time, or there is too much.

@@ -96,6 +96,11 @@ impl Hub {
         &self.budget
     }
 
+    /// Whether other nodes have the same rooms.
+    pub fn is_shared(&self) -> bool {
+        self.keep.memory.is_shared()
+    }
+
     /// The rules of all rooms.
     pub fn rules(&self) -> &Rules {
         &self.rules
@@ -160,21 +165,23 @@ impl Hub {
         let name: Arc<str> = name.into();
         let rule = if space == Space::ROOMS { self.rules.of(&name) } else { &self.verbatim };
         let epoch = Epoch::new(self.seed, id.0);
-        let presence = first_presence(now).max(self.presence_floor.load(Ordering::Relaxed));
-        let holds = (Arc::clone(rule), Arc::clone(&self.budget));
+        let backend = match &self.keep.durable {
+            Some(durable) if rule.durable => durable,
+            _ => &self.keep.memory,
+        };
+        let shared = backend.is_shared();
+        let mut presence = first_presence(now).max(self.presence_floor.load(Ordering::Relaxed));
+        if shared {
+            presence += self.seed & 0x3ff; // no two nodes number alike
+        }
+        let holds = (Arc::clone(rule), Arc::clone(&self.budget), shared);
         let room = Room::opening(id, space, name.clone(), holds, epoch, now, presence);
         let room = Arc::new(room);
         names.insert(name, room.clone());
-        if rule.volatile {
+        if rule.volatile && !shared {
             room.order().open_bare();
-        } else {
-            let backend = match &self.keep.durable {
-                Some(durable) if rule.durable => durable,
-                _ => &self.keep.memory,
-            };
-            if let Opening::Ready(opened) = backend.open(&room, now) {
-                room.order().open(Ok(opened));
-            }
+        } else if let Opening::Ready(opened) = backend.open(&room, now) {
+            room.order().open(Ok(opened));
         }
         Some(room)
     }

@@ -1,10 +1,12 @@
 //! Who is in a room, and what the others are told of it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use throng_protocol::{Code, Fault, Timestamp, push};
 use throng_wire::{OpCode, Prepared};
 
+use crate::backend::Elsewhere;
 use crate::history::millis;
 use crate::identity::Identity;
 use crate::room::{Closed, Epoch, Life, MAX_LISTED, Order};
@@ -41,10 +43,16 @@ impl Order<'_> {
         self.attach(worker)?;
         let timestamp = self.state.advance(now);
         let mut announcement = None;
-        if rule.presence != Presence::Off && self.state.seats_mut().add(who) {
-            self.state.presence_seq += 1;
-            if !alone {
-                announcement = self.announce(push::user_joined, who, timestamp);
+        if rule.presence != Presence::Off {
+            let moved = self.state.seats_mut().add(who);
+            if moved.here {
+                self.state.tell(|log| log.seat(who));
+            }
+            if moved.anywhere {
+                self.state.presence_seq += 1;
+                if !alone {
+                    announcement = self.announce(push::user_joined, who, timestamp);
+                }
             }
         }
         Ok(Joined {
@@ -85,18 +93,24 @@ impl Order<'_> {
                 Ending::Lost => millis(self.room.rule().grace),
                 Ending::Orderly => 0,
             };
-            if grace > 0 && !empty {
+            if grace > 0 && (!empty || self.room.is_shared()) {
                 let due = Timestamp(now.0.saturating_add(grace));
                 self.state.seats_mut().lose(who, due);
-            } else if self.state.seats_mut().remove(who.user_id()) == Some(true) {
-                self.state.presence_seq += 1;
-                let timestamp = self.state.advance(now);
-                if !empty {
-                    announcement = self.announce(push::user_left, who, timestamp);
+            } else {
+                let moved = self.state.seats_mut().remove(who.user_id());
+                if moved.here {
+                    self.state.tell(|log| log.unseat(who.user_id()));
+                }
+                if moved.anywhere {
+                    self.state.presence_seq += 1;
+                    let timestamp = self.state.advance(now);
+                    if !empty {
+                        announcement = self.announce(push::user_left, who, timestamp);
+                    }
                 }
             }
         }
-        let wake = if empty { None } else { self.state.next_wake() };
+        let wake = if empty && !self.room.is_shared() { None } else { self.state.next_wake() };
         Left { announcement, wake, user_count: self.user_count(), empty }
     }
 
@@ -109,7 +123,13 @@ impl Order<'_> {
         // Not all of a crowd at once: others wait for the room.
         let due = if self.state.seats().next_lost().is_some() { MOST_DUE } else { 0 };
         for _ in 0..due {
-            let Some(who) = self.state.seats_mut().pop_lost(now) else { break };
+            let Some((who, moved)) = self.state.seats_mut().pop_lost(now) else { break };
+            if moved.here {
+                self.state.tell(|log| log.unseat(who.user_id()));
+            }
+            if !moved.anywhere {
+                continue;
+            }
             self.state.presence_seq += 1;
             changed = true;
             if self.room.rule().presence == Presence::Full {
@@ -121,6 +141,51 @@ impl Order<'_> {
             frames.extend(self.count(now));
         }
         Due { frames, wake: self.state.next_wake() }
+    }
+
+    /// Who is there on other nodes has changed. The frames are for all members.
+    pub fn elsewhere(&mut self, news: Vec<Elsewhere>, now: Timestamp) -> Due {
+        let mut frames = Vec::new();
+        if self.room.rule().presence != Presence::Off && self.check_open().is_ok() {
+            for change in news {
+                self.change_elsewhere(change, now, &mut frames);
+            }
+        }
+        let wake = if self.is_empty() { None } else { self.state.next_wake() };
+        Due { frames, wake }
+    }
+
+    fn change_elsewhere(&mut self, change: Elsewhere, now: Timestamp, out: &mut Vec<Prepared>) {
+        let (write, who): (fn(&mut Vec<u8>, &push::Passage<'_>), _) = match change {
+            Elsewhere::Here(who) => {
+                if !self.state.seats_mut().add_elsewhere(&who) {
+                    return;
+                }
+                (push::user_joined, who)
+            }
+            Elsewhere::Gone(user) => match self.state.seats_mut().remove_elsewhere(&user) {
+                None => return,
+                Some(who) => (push::user_left, who),
+            },
+            Elsewhere::All(all) => {
+                let known: HashSet<&str> = all.iter().map(|who| who.user_id()).collect();
+                let there = self.state.seats().elsewhere().map(|who| who.user_id());
+                let gone: Vec<Box<str>> =
+                    there.filter(|user| !known.contains(user)).map(Into::into).collect();
+                for user in gone {
+                    self.change_elsewhere(Elsewhere::Gone(user), now, out);
+                }
+                for who in all {
+                    self.change_elsewhere(Elsewhere::Here(who), now, out);
+                }
+                return;
+            }
+        };
+        self.state.presence_seq += 1;
+        if !self.is_empty() {
+            let timestamp = self.state.advance(now);
+            out.extend(self.announce(write, &who, timestamp));
+        }
     }
 
     /// Asks for a look at this time, if nobody is here. `None` when one is arranged already.
@@ -163,13 +228,14 @@ impl Order<'_> {
     /// 50 to 350 ns each, depending on whether they are in the CPU's cache.
     ///
     /// # Errors
-    /// `forbidden` where the rule says that presence is off.
+    /// `forbidden` where the rule says that presence is off, `unavailable` while nobody can say who is on other nodes.
     pub fn presence(&self, out: &mut Vec<u8>, reference: Option<u64>) -> Result<(), Fault> {
         if self.room.rule().presence == Presence::Off {
             return Err(Fault::new(Code::Forbidden)
                 .with_message("This room does not tell who is there.")
                 .with_reference(reference));
         }
+        self.check_current().map_err(|fault| fault.with_reference(reference))?;
         let (name, seq) = (self.room.name(), Some(self.state.presence_seq));
         push::presence(out, reference, name, self.user_count(), seq, self.listed_users());
         Ok(())

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use throng_protocol::{Code, Fault, Publish, Timestamp, push};
 use throng_wire::{OpCode, Prepared};
 
-use crate::backend::{Append, Asker, Draft, Outcome, Stored, Used};
-use crate::history::{Entry, Fate, Known};
+use crate::backend::{Append, Asker, Draft, Outcome, Renewed, Stored, Used};
+use crate::history::{Entry, Fate, Known, Ring};
 use crate::membership::{Refused, Start};
 use crate::room::{Life, Memory, Order};
 use crate::rule::Rule;
@@ -50,8 +50,10 @@ pub enum Published {
 /// A message that its backend has answered for.
 #[derive(Debug)]
 pub struct Completed {
-    /// For all members, if it is stored, with its number and time.
-    pub stored: Option<(Prepared, u64, Timestamp)>,
+    /// Its number and time, if it is stored.
+    pub stored: Option<(u64, Timestamp)>,
+    /// For all members; none when it was stored before.
+    pub frame: Option<Prepared>,
     /// Who waits for the answer.
     pub askers: Vec<Asker>,
 }
@@ -109,6 +111,7 @@ impl Order<'_> {
             self.admit(now).map_err(|fault| fault.with_reference(message.reference))?;
             let timestamp = self.state.advance(now);
             let frame = self.encode(author.user_id, message, None, timestamp);
+            self.state.tell(|log| log.cast(OpCode::Text, text_of(frame.frame())));
             return Ok(Published::Now { frame, seq: None, timestamp });
         }
         let reference = match (author.session, message.reference) {
@@ -215,18 +218,79 @@ impl Order<'_> {
             if outcome.reference != 0 {
                 self.state.memory().refs.forget(&outcome.session, outcome.reference);
             }
-            return Completed { stored: None, askers };
+            return Completed { stored: None, frame: None, askers };
         };
+        let (session, reference) = (&*outcome.session, outcome.reference);
+        let stored = Some((seq, timestamp));
+        if outcome.duplicate {
+            if reference != 0 {
+                let fate = Fate::Published { seq, timestamp };
+                self.state.memory().refs.note(session, reference, fate, timestamp);
+            }
+            return Completed { stored, frame: None, askers };
+        }
         let mut text = Vec::new();
         outcome.body.write(&mut text, Some(seq), timestamp);
         let frame = Prepared::new(OpCode::Text, &text);
-        self.remember(&outcome.session, outcome.reference, seq, timestamp, frame.frame());
-        Completed { stored: Some((frame, seq, timestamp)), askers }
+        self.remember(session, reference, seq, timestamp, frame.frame());
+        Completed { stored, frame: Some(frame), askers }
+    }
+
+    /// Other nodes have stored messages. The frames are for all members, in this order.
+    pub fn arrived(&mut self, messages: &mut Vec<Stored>) -> Vec<Prepared> {
+        if !matches!(self.state.life, Life::Open(_)) {
+            messages.clear();
+        }
+        let mut frames = Vec::with_capacity(messages.len());
+        for message in messages.drain(..) {
+            let Stored { seq, timestamp, session, reference, body } = message;
+            let mut text = Vec::new();
+            body.write(&mut text, Some(seq), timestamp);
+            let frame = Prepared::new(OpCode::Text, &text);
+            self.remember(&session, reference, seq, timestamp, frame.frame());
+            frames.push(frame);
+        }
+        frames
+    }
+
+    /// The room begins anew, with members in it. The frame is for all of them: `resumed`, with nothing recovered.
+    pub fn renew(&mut self, renewed: Renewed) -> Option<Prepared> {
+        if !matches!(self.state.life, Life::Open(_)) {
+            return None;
+        }
+        let Renewed { epoch, seq, time, past } = renewed;
+        self.state.epoch = epoch;
+        self.state.seq = seq;
+        self.state.advance(time);
+        if let Some(memory) = &mut self.state.memory {
+            memory.ring = Ring::default();
+            memory.refs.keep_pending(); // what was published may be lost: the backend knows
+        }
+        self.restore(Vec::new(), past);
+        let epoch = epoch.to_string();
+        let resumed = push::Resumed {
+            recovered: false,
+            epoch: &epoch,
+            seq,
+            user_count: self.user_count(),
+            presence_seq: Some(self.state.presence_seq),
+        };
+        let mut text = Vec::new();
+        push::resumed(&mut text, None, [(self.room.name(), Ok(resumed))]);
+        Some(Prepared::new(OpCode::Text, &text))
     }
 
     /// Passes a message on as it is: text stays text, binary stays binary.
     pub fn relay(&mut self, opcode: OpCode, payload: &[u8]) -> Prepared {
+        self.pass_on(opcode, payload);
         Prepared::new(opcode, payload)
+    }
+
+    /// The other nodes get it; members here do not by this.
+    pub fn pass_on(&mut self, opcode: OpCode, payload: &[u8]) {
+        if self.room.is_shared() {
+            self.state.tell(|log| log.cast(opcode, payload));
+        }
     }
 
     /// Hands out frames of messages behind `after`, oldest first, until `take` has had enough (it
@@ -261,7 +325,7 @@ impl Order<'_> {
     /// A page of the room's past: at most `limit` messages and about `bytes` bytes.
     ///
     /// # Errors
-    /// `stale_epoch` when `epoch` is given and is not the room's.
+    /// `stale_epoch` when `epoch` is given and is not the room's, `unavailable` while there may be more than is known here.
     pub fn history(
         &mut self,
         span: Span,
@@ -273,6 +337,7 @@ impl Order<'_> {
         if epoch.is_some_and(|epoch| epoch != self.state.epoch.to_string()) {
             return Err(Fault::new(Code::StaleEpoch));
         }
+        self.check_current()?;
         let limits = self.room.rule().history;
         let Some(memory) = &mut self.state.memory else {
             return Ok(Page { messages: Vec::new(), more: false });

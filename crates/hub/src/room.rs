@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use throng_protocol::{Code, Fault, Publish, Timestamp};
 
@@ -49,6 +50,8 @@ pub struct Room {
     name: Arc<str>,
     rule: Arc<Rule>,
     pub(crate) budget: Arc<Budget>,
+    /// Whether other nodes have it, too.
+    shared: bool,
     state: Mutex<State>,
 }
 
@@ -58,7 +61,7 @@ impl Room {
         id: RoomId,
         space: Space,
         name: Arc<str>,
-        (rule, budget): (Arc<Rule>, Arc<Budget>),
+        (rule, budget, shared): (Arc<Rule>, Arc<Budget>, bool),
         epoch: Epoch,
         now: Timestamp,
         presence_seq: u64,
@@ -78,7 +81,12 @@ impl Room {
             pending: 0,
             memory: None,
         };
-        Self { id, space, name, rule, budget, state: Mutex::new(state) }
+        Self { id, space, name, rule, budget, shared, state: Mutex::new(state) }
+    }
+
+    /// Whether other nodes have it, too.
+    pub fn is_shared(&self) -> bool {
+        self.shared
     }
 
     /// Its number.
@@ -189,6 +197,11 @@ impl Order<'_> {
         state.seq = opened.seq;
         state.time = state.time.max(opened.time);
         state.life = Life::Open(Some(opened.log));
+        if self.room.rule.presence != Presence::Off {
+            for who in &opened.elsewhere {
+                state.seats_mut().add_elsewhere(who);
+            }
+        }
         match opened.past {
             Past::None => self.restore(opened.refs, Vec::new()),
             Past::Kept(kept) => {
@@ -264,7 +277,11 @@ impl Order<'_> {
     pub(crate) fn forget(&mut self) -> bool {
         let state = &mut *self.state;
         let idle = state.members == 0 && state.pending == 0;
-        if !idle || matches!(state.life, Life::Opening(_)) {
+        // Those who were lost are still here as far as other nodes know.
+        let kept = self.room.shared
+            && (state.seats().next_lost().is_some()
+                || state.memory.as_ref().is_some_and(|m| m.looks.iter().any(|look| !look.done)));
+        if !idle || kept || matches!(state.life, Life::Opening(_)) {
             return false;
         }
         if let Life::Open(Some(log)) = std::mem::replace(&mut state.life, Life::Forgotten) {
@@ -281,6 +298,58 @@ impl Order<'_> {
 impl fmt::Debug for Order<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Order").field("room", self.room).field("state", &*self.state).finish()
+    }
+}
+
+impl Order<'_> {
+    /// Whether the room has come to this position, which somebody knows from another node. If not, `asker` is told when it
+    /// has, or cannot; then [`Order::join`] says what is to be said.
+    ///
+    /// # Errors
+    /// [`Closed::Opening`] for whoever has to wait, [`Closed::Unavailable`] when that would be for too long.
+    pub fn reach(&mut self, epoch: &str, seq: u64, asker: Asker) -> Result<(), Closed> {
+        if !self.room.shared || seq <= self.state.seq || epoch != self.state.epoch.to_string() {
+            return Ok(());
+        }
+        let state = &mut *self.state;
+        let Life::Open(Some(log)) = &mut state.life else { return Ok(()) };
+        let looks = &mut state.memory.get_or_insert_default().looks;
+        if let Some(look) = looks.iter().find(|look| look.asker == asker) {
+            return match look.done {
+                false => Err(Closed::Opening),
+                true if log.is_current() => Ok(()),
+                true => Err(Closed::Unavailable),
+            };
+        }
+        if looks.len() >= MAX_LOOKS {
+            looks.retain(|look| !look.done);
+        }
+        if !log.is_current() || looks.len() >= MAX_LOOKS {
+            return Err(Closed::Unavailable);
+        }
+        looks.push(Look { asker, done: false });
+        log.look();
+        Err(Closed::Opening)
+    }
+
+    /// [`Log::look`] is over. Names those who wait.
+    pub fn looked(&mut self) -> Vec<Asker> {
+        let Some(memory) = &mut self.state.memory else { return Vec::new() };
+        // Whoever was told before has come back by now, or is gone.
+        memory.looks.retain(|look| !look.done);
+        memory.looks.iter_mut().for_each(|look| look.done = true);
+        memory.looks.iter().map(|look| look.asker).collect()
+    }
+
+    /// # Errors
+    /// `unavailable` while others may know more of the room than is known here.
+    pub(crate) fn check_current(&self) -> Result<(), Fault> {
+        match &self.state.life {
+            Life::Open(Some(log)) if !log.is_current() => {
+                Err(Fault::new(Code::Unavailable).with_retry_after(RETRY_AFTER))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -343,8 +412,17 @@ pub(crate) struct Memory {
     pub(crate) late: Vec<(Box<str>, u64, Asker)>,
     /// How often something was published lately, where there is a limit.
     pub(crate) meter: Meter,
+    /// Who waits for what other nodes have.
+    pub(crate) looks: Vec<Look>,
     /// What the budget knows of this.
     pub(crate) accounted: usize,
+}
+
+/// Somebody waits for [`Order::looked`].
+#[derive(Debug)]
+pub(crate) struct Look {
+    asker: Asker,
+    done: bool,
 }
 
 impl State {
@@ -352,6 +430,13 @@ impl State {
     pub(crate) fn advance(&mut self, now: Timestamp) -> Timestamp {
         self.time = self.time.max(now);
         self.time
+    }
+
+    /// Tells the backend something.
+    pub(crate) fn tell(&mut self, what: impl FnOnce(&mut dyn Log)) {
+        if let Life::Open(Some(log)) = &mut self.life {
+            what(&mut **log);
+        }
     }
 
     pub(crate) fn seats(&self) -> &Seats {
@@ -380,6 +465,10 @@ impl State {
     }
 }
 
+/// So many may wait for what other nodes have.
+const MAX_LOOKS: usize = 1024;
+/// When to ask again for what nobody can say at the moment.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The number of users is told at most this often, in milliseconds.
 const COUNT_INTERVAL: u64 = 1000;
 

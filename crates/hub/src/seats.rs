@@ -46,19 +46,37 @@ type Lost = VecDeque<(Timestamp, Arc<Identity>)>;
 #[derive(Debug, Default)]
 struct Seat {
     connections: u32,
+    /// On this node: a connection, or one that was lost lately.
+    here: bool,
+    /// On another node.
+    elsewhere: bool,
     /// Without connections: until when the seat is kept.
     kept: Timestamp,
 }
 
+/// What a change of one connection means for its user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moved {
+    /// The user has come to this node, or has left it.
+    pub(crate) here: bool,
+    /// The user has come to the room, or has left it.
+    pub(crate) anywhere: bool,
+}
+
+impl Moved {
+    const NOT: Self = Self { here: false, anywhere: false };
+}
+
 impl Seats {
-    /// One more connection; whether its user is new here.
-    pub(crate) fn add(&mut self, who: &Arc<Identity>) -> bool {
+    /// One more connection; whether its user is new here, and anywhere.
+    pub(crate) fn add(&mut self, who: &Arc<Identity>) -> Moved {
         if let Some(seat) = self.users.get_mut(who.user_id()) {
             seat.connections += 1;
-            return false;
+            return Moved { here: !std::mem::replace(&mut seat.here, true), anywhere: false };
         }
-        self.users.insert(ByUser(who.clone()), Seat { connections: 1, ..Seat::default() });
-        true
+        let seat = Seat { connections: 1, here: true, ..Seat::default() };
+        self.users.insert(ByUser(who.clone()), seat);
+        Moved { here: true, anywhere: true }
     }
 
     /// Whether a user has a connection here.
@@ -66,16 +84,54 @@ impl Seats {
         self.users.get(user_id).is_some_and(|seat| seat.connections > 0)
     }
 
-    /// One connection less; whether its user is gone now, or was never here (`None`).
-    pub(crate) fn remove(&mut self, user_id: &str) -> Option<bool> {
-        let seat = self.users.get_mut(user_id)?;
+    /// One connection less; whether its user is gone now.
+    pub(crate) fn remove(&mut self, user_id: &str) -> Moved {
+        let Some(seat) = self.users.get_mut(user_id) else { return Moved::NOT };
         seat.connections = seat.connections.saturating_sub(1);
         if seat.connections > 0 {
-            return Some(false);
+            return Moved::NOT;
         }
-        self.users.remove(user_id);
+        self.vacate(user_id)
+    }
+
+    /// A user is no longer here.
+    fn vacate(&mut self, user_id: &str) -> Moved {
+        let Some(seat) = self.users.get_mut(user_id) else { return Moved::NOT };
+        let here = std::mem::take(&mut seat.here);
+        let anywhere = !seat.elsewhere;
+        if anywhere {
+            self.users.remove(user_id);
+            self.shrink();
+        }
+        Moved { here, anywhere }
+    }
+
+    /// A user is on another node; whether that is news.
+    pub(crate) fn add_elsewhere(&mut self, who: &Arc<Identity>) -> bool {
+        if let Some(seat) = self.users.get_mut(who.user_id()) {
+            seat.elsewhere = true;
+            return false;
+        }
+        let seat = Seat { elsewhere: true, ..Seat::default() };
+        self.users.insert(ByUser(who.clone()), seat);
+        true
+    }
+
+    /// A user is on no other node any more. Names a user who is gone by that.
+    pub(crate) fn remove_elsewhere(&mut self, user_id: &str) -> Option<Arc<Identity>> {
+        let seat = self.users.get_mut(user_id)?;
+        seat.elsewhere = false;
+        if seat.here {
+            return None;
+        }
+        let (gone, _) = self.users.remove_entry(user_id)?;
         self.shrink();
-        Some(true)
+        Some(gone.0)
+    }
+
+    /// Who is on other nodes.
+    pub(crate) fn elsewhere(&self) -> impl Iterator<Item = &Arc<Identity>> {
+        self.users.iter().filter(|(_, seat)| seat.elsewhere).map(|(user, _)| &user.0)
     }
 
     /// One connection less, which may be back until `due`. Whether it was the last of its user.
@@ -93,16 +149,15 @@ impl Seats {
         true
     }
 
-    /// A user who has not come back in time, who is then no longer here.
-    pub(crate) fn pop_lost(&mut self, now: Timestamp) -> Option<Arc<Identity>> {
+    /// A user who has not come back in time, who is then no longer here; whether anywhere.
+    pub(crate) fn pop_lost(&mut self, now: Timestamp) -> Option<(Arc<Identity>, Moved)> {
         let lost = self.lost.as_mut()?;
         while lost.front().is_some_and(|(due, _)| *due <= now) {
             let Some((due, who)) = lost.pop_front() else { break };
             let seat = self.users.get(who.user_id());
-            if seat.is_some_and(|seat| seat.connections == 0 && seat.kept == due) {
-                self.users.remove(who.user_id());
-                self.shrink();
-                return Some(who);
+            if seat.is_some_and(|seat| seat.here && seat.connections == 0 && seat.kept == due) {
+                let moved = self.vacate(who.user_id());
+                return Some((who, moved));
             }
         }
         if lost.is_empty() {
@@ -144,14 +199,17 @@ mod tests {
     fn a_crowd_that_leaves_gives_its_memory_back() {
         let crowd: Vec<_> = (0..1000).map(user).collect();
         let mut seats = Seats::default();
-        assert!(crowd.iter().all(|who| seats.add(who)));
+        assert!(crowd.iter().all(|who| seats.add(who).anywhere));
         let full = seats.users.capacity();
         for who in &crowd[10..] {
-            assert_eq!(seats.remove(who.user_id()), Some(true));
+            assert!(seats.remove(who.user_id()).anywhere);
         }
         assert!(seats.users.capacity() < full / 10);
         assert_eq!(seats.len(), 10);
-        assert!(crowd[..10].iter().all(|who| !seats.add(who)), "the others are still there");
+        assert!(
+            crowd[..10].iter().all(|who| !seats.add(who).anywhere),
+            "the others are still there"
+        );
     }
 
     #[test]
@@ -163,12 +221,34 @@ mod tests {
         assert!(seats.lose(&ada, Timestamp(10)));
         assert!(seats.lose(&bob, Timestamp(11)));
         assert_eq!((seats.len(), seats.next_lost()), (2, Some(Timestamp(10))));
-        assert!(!seats.add(&ada));
+        assert!(!seats.add(&ada).here);
         assert!(seats.lose(&ada, Timestamp(15)));
         assert!(seats.pop_lost(Timestamp(10)).is_none(), "lost once more in the meantime");
-        assert_eq!(seats.pop_lost(Timestamp(12)).unwrap().user_id(), "u_2");
+        assert_eq!(seats.pop_lost(Timestamp(12)).unwrap().0.user_id(), "u_2");
         assert!(seats.pop_lost(Timestamp(14)).is_none());
-        assert_eq!(seats.pop_lost(Timestamp(15)).unwrap().user_id(), "u_1");
+        assert_eq!(seats.pop_lost(Timestamp(15)).unwrap().0.user_id(), "u_1");
         assert_eq!((seats.len(), seats.next_lost()), (0, None));
+    }
+
+    #[test]
+    fn a_user_is_there_as_long_as_on_any_node() {
+        let (ada, bob) = (user(1), user(2));
+        let mut seats = Seats::default();
+        assert_eq!(seats.add(&ada), Moved { here: true, anywhere: true });
+        assert!(!seats.add_elsewhere(&ada), "known already");
+        assert!(seats.add_elsewhere(&bob));
+        assert_eq!(seats.add(&bob), Moved { here: true, anywhere: false });
+        assert_eq!(seats.len(), 2);
+        assert_eq!(seats.remove("u_1"), Moved { here: true, anywhere: false });
+        assert_eq!(seats.remove_elsewhere("u_1").unwrap().user_id(), "u_1");
+        assert!(seats.remove_elsewhere("u_2").is_none(), "still here");
+        assert!(seats.lose(&bob, Timestamp(5)));
+        assert_eq!(seats.add(&bob), Moved { here: false, anywhere: false }, "was never gone");
+        assert!(seats.lose(&bob, Timestamp(7)));
+        assert!(!seats.add_elsewhere(&bob));
+        let (who, moved) = seats.pop_lost(Timestamp(7)).unwrap();
+        assert_eq!((who.user_id(), moved), ("u_2", Moved { here: true, anywhere: false }));
+        assert_eq!(seats.add(&bob), Moved { here: true, anywhere: false });
+        assert_eq!(seats.elsewhere().count(), 1);
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Event {
     pub(crate) room: RoomId,
     /// Of an application message that has one.
     pub(crate) seq: Option<u64>,
+    /// Where the room begins anew.
+    pub(crate) begins: Option<(Box<str>, u64)>,
     /// It says who comes or goes, which not everybody may see.
     pub(crate) is_news: bool,
     /// `data: …` and an empty line.
@@ -203,6 +205,11 @@ impl Desk {
                             refresh_later(server, refresh);
                         }
                     }
+                    Note::Drain(slots) => {
+                        for outlet in self.state().outlets.values_mut() {
+                            outlet.notice.give(&slots);
+                        }
+                    }
                     Note::Shutdown => {
                         let mut state = self.state();
                         state.outlets.clear();
@@ -251,7 +258,23 @@ impl Event {
         struct Place {
             seq: Option<u64>,
         }
+        #[derive(Deserialize)]
+        struct Renewal {
+            rooms: HashMap<String, Beginning>,
+        }
+        #[derive(Deserialize)]
+        struct Beginning {
+            epoch: String,
+            seq: u64,
+        }
         let place: Option<Place> = serde_json::from_slice(text).ok();
+        // No application's message has this type.
+        let renewal: Option<Renewal> = match text.starts_with(RENEWED) {
+            true => serde_json::from_slice(text).ok(),
+            false => None,
+        };
+        let begins = renewal.and_then(|renewal| renewal.rooms.into_values().next());
+        let begins = begins.map(|begins| (begins.epoch.into(), begins.seq));
         let mut data = Vec::with_capacity(text.len() + 8);
         data.extend_from_slice(b"data: ");
         // Line breaks are only ever white space in JSON; in an event they would end the line.
@@ -260,6 +283,10 @@ impl Event {
             other => *other,
         }));
         data.extend_from_slice(b"\n\n");
-        Self { room, seq: place.and_then(|place| place.seq), is_news: false, data: data.into() }
+        let seq = place.and_then(|place| place.seq);
+        Self { room, seq, begins, is_news: false, data: data.into() }
     }
 }
+
+/// How a message begins that says that a room begins anew.
+const RENEWED: &[u8] = br#"{"type":"resumed""#;

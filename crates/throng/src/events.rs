@@ -15,9 +15,11 @@ use throng_hub::{
 };
 use throng_protocol::{Code, Fault, names, push};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Sleep;
 
 use crate::credentials::Visit;
 use crate::desk::{Desk, Event};
+use crate::drain::{Notice, Slot};
 use crate::gate::{Shown, Unclaimed, fault};
 use crate::server::Server;
 
@@ -75,16 +77,21 @@ pub(crate) struct Outlet {
     events: mpsc::UnboundedSender<Charged>,
     waiting: Arc<AtomicUsize>,
     budget: Arc<Budget>,
+    /// Tells the stream when it has to go.
+    pub(crate) notice: Notice,
     _alive: oneshot::Sender<()>,
 }
 
 impl Outlet {
-    /// With its other end, and with what ends when the outlet is gone.
-    fn new(budget: &Arc<Budget>) -> (Self, Intake, oneshot::Receiver<()>) {
+    /// With its other end, with what tells of a slot, and with what ends when the outlet is gone.
+    fn new(
+        budget: &Arc<Budget>,
+    ) -> (Self, Intake, oneshot::Receiver<Slot>, oneshot::Receiver<()>) {
         let (events, comes) = mpsc::unbounded_channel();
         let (alive, gone) = oneshot::channel();
+        let (notice, slot) = Notice::new();
         let (waiting, budget) = (Arc::default(), Arc::clone(budget));
-        (Self { events, waiting, budget, _alive: alive }, Intake(comes), gone)
+        (Self { events, waiting, budget, notice, _alive: alive }, Intake(comes), slot, gone)
     }
 
     /// Adds an event. `false` when there is no room for it, or nobody there.
@@ -192,7 +199,7 @@ impl Server {
         let permit = permit.map_err(crowded)?;
         let (lines, comes) = mpsc::channel(16);
         let token = self.inner.desk.token();
-        let (outlet, intake, gone) = Outlet::new(front.hub().budget());
+        let (outlet, intake, slot, gone) = Outlet::new(front.hub().budget());
         let beat = Duration::from_millis(front.heartbeat()).max(Duration::from_secs(1));
         let stream = EventStream {
             server: self.clone(),
@@ -205,6 +212,7 @@ impl Server {
             positions,
             rooms: Vec::with_capacity(rooms.len()),
             lines,
+            slot,
             gone,
             beat,
             unclaimed,
@@ -228,6 +236,8 @@ struct EventStream {
     positions: Positions,
     rooms: Vec<Arc<Room>>,
     lines: mpsc::Sender<Bytes>,
+    /// When to go, once that is known.
+    slot: oneshot::Receiver<Slot>,
     /// Ends when the desk has let go of the stream: too slow, replaced, sent away, the end.
     gone: oneshot::Receiver<()>,
     beat: Duration,
@@ -241,6 +251,14 @@ fn crowded(full: Full) -> Fault {
     Fault::new(Code::RateLimited)
         .with_message(full.to_string())
         .with_retry_after(full.retry_after())
+}
+
+/// Waits for the end of the slot; for ever where there is none.
+async fn in_time(leaves: &mut Option<(Slot, Pin<Box<Sleep>>)>) {
+    match leaves {
+        Some((_, end)) => end.await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Why a stream ends: the reader is gone, or cannot be served any more.
@@ -275,8 +293,24 @@ impl EventStream {
         if begun.await.is_err() {
             return;
         }
+        let (mut is_told, mut leaves) = (false, None);
         loop {
             let event = tokio::select! {
+                biased; // the slot first: it may be the last that can be said
+                slot = &mut self.slot, if !is_told => {
+                    is_told = true;
+                    if let Ok(slot) = slot {
+                        let _ = self.lines.try_send(slot.notice().into());
+                        leaves = Some((slot, Box::pin(tokio::time::sleep_until(slot.ends()))));
+                    }
+                    continue;
+                }
+                () = in_time(&mut leaves) => {
+                    if let Some((slot, _)) = leaves {
+                        let _ = self.lines.try_send(Bytes::from_static(slot.farewell()));
+                    }
+                    return;
+                }
                 event = intake.next() => event,
                 () = self.lines.closed() => None,
                 () = tokio::time::sleep(self.beat) => {
@@ -346,6 +380,12 @@ impl EventStream {
                 push::error(&mut text, &fault, Some(name), Some(RETRY_AFTER));
                 return self.send_text(&text).await.and(Err(Over));
             };
+            if self.server.reach(&room, start.since).await.is_err() {
+                front.hub().release(&room);
+                let fault = Fault::new(Code::Unavailable);
+                push::error(&mut text, &fault, Some(name), Some(RETRY_AFTER));
+                return self.send_text(&text).await.and(Err(Over));
+            }
             match self.try_join(&room, &start, &allowed, &mut text, front) {
                 Ok(joined) => break (room, joined),
                 // The position is not one of ours.
@@ -372,7 +412,7 @@ impl EventStream {
         let line = self.positions.line();
         self.send([line.as_bytes(), b"data: ", &text, b"\n\n"].concat().into()).await?;
         let promised = joined.recovered && start.since.is_some();
-        self.replay(&room, joined.after, joined.presence_seq, promised, desk).await
+        self.replay(&room, &joined, promised, desk).await
     }
 
     fn try_join(
@@ -399,15 +439,18 @@ impl EventStream {
     async fn replay(
         &mut self,
         room: &Arc<Room>,
-        mut after: u64,
-        presence_seq: u64,
+        joined: &Joined,
         promised: bool,
         desk: &Desk,
     ) -> Result<(), Over> {
+        let mut after = joined.after;
         loop {
             let (mut frames, mut left, mut list) = (Vec::new(), CHUNK, Vec::new());
             let replay = {
                 let order = room.order();
+                if order.epoch() != joined.epoch {
+                    return Err(Over); // began anew in between: the reader has to as well
+                }
                 if !promised {
                     after = after.max(order.oldest());
                 }
@@ -419,7 +462,7 @@ impl EventStream {
                 if replay == Replay::Live {
                     let told = self.rooms.len().checked_sub(1).map(|at| &self.allowed[at]);
                     let told = told.is_some_and(|allowed| allowed.may(Rights::PRESENCE));
-                    if told && order.presence_seq() != presence_seq {
+                    if told && order.presence_seq() != joined.presence_seq {
                         // Nothing is said where presence is off.
                         let _ = order.presence(&mut list, None);
                     }
@@ -446,6 +489,11 @@ impl EventStream {
         let may_see = |at: usize| self.allowed[at].may(Rights::PRESENCE);
         if event.is_news && !at.is_some_and(may_see) {
             return Ok(());
+        }
+        if let Some((at, (epoch, seq))) = at.zip(event.begins.as_ref()) {
+            self.positions.set(at, epoch, *seq);
+            let line = [self.positions.line().as_bytes(), &event.data].concat();
+            return self.send(line.into()).await;
         }
         let Some((at, seq)) = at.zip(event.seq) else {
             return self.send(event.data.clone()).await;

@@ -302,6 +302,27 @@ impl Server {
         Err(Fault::new(Code::Overloaded))
     }
 
+    /// Waits until a room has come to a position that somebody knows from another node, if it can.
+    pub(crate) async fn reach(
+        &self,
+        room: &Room,
+        since: Option<(&str, u64)>,
+    ) -> Result<(), Unavailable> {
+        let Some((epoch, seq)) = since else { return Ok(()) };
+        let desk = &self.inner.desk;
+        let asking = desk.ask();
+        let asker = desk.front().asker(asking.token);
+        loop {
+            let looked = desk.expect_open(asking.token);
+            let reached = room.order().reach(epoch, seq, asker);
+            match reached {
+                Err(Closed::Opening) => looked.await.map_err(|_| Unavailable)?, // the server ends
+                Err(Closed::Unavailable) => return Err(Unavailable),
+                Ok(()) | Err(Closed::Forgotten) => return Ok(()),
+            }
+        }
+    }
+
     /// The room of this name, open.
     pub(crate) async fn open_room(&self, name: &str) -> Result<Arc<Room>, Fault> {
         let desk = &self.inner.desk;

@@ -48,6 +48,19 @@ impl Typed {
         let start = Start { since, rewind: join.rewind.unwrap_or(0) };
         let echo = if join.echo { Echo::Yes } else { Echo::No };
         let begin = Begin { start, echo, ..Begin::NOW };
+        if since.is_some() {
+            let Some(room) = open_room(&join.room, asker(conn, out), shared)? else {
+                return Ok(Done::Wait);
+            };
+            match reach(&room, since, asker(conn, out)) {
+                Err(Closed::Opening) => {
+                    shared.release_later(&room);
+                    return Ok(Done::Wait);
+                }
+                Err(Closed::Unavailable) => return Err(Fault::new(Code::Unavailable)),
+                Ok(()) | Err(Closed::Forgotten) => {}
+            }
+        }
         let entered = self.enter(&join.room, &begin, asker(conn, out), conn.id(), out, shared)?;
         let Some((joined, room)) = entered else { return Ok(Done::Wait) };
         let epoch = joined.epoch.to_string();
@@ -142,19 +155,23 @@ impl Typed {
         shared: &Shared,
     ) -> bool {
         let own = own_room(&self.who);
-        let named = resume.rooms.iter().map(|back| &*back.room);
-        let named = named.chain(resuming.then_some(own.as_str()));
-        let may_join = |name: &&str| self.check_may_join(name, shared).is_ok();
+        let named = resume.rooms.iter().map(|back| (&*back.room, back.since.as_ref()));
+        let named = named.chain(resuming.then_some((own.as_str(), None)));
+        let may_join = |(name, _): &(&str, _)| self.check_may_join(name, shared).is_ok();
         let most = shared.max_rooms.saturating_sub(self.rooms.len());
         let (mut waits, mut unused) = (false, Vec::new());
-        for name in named.filter(may_join).take(most) {
+        for (name, since) in named.filter(may_join).take(most) {
             if waits {
                 // Begins to open; whoever asked for the first one need not be told of every other.
                 unused.extend(shared.hub().open(Space::ROOMS, name, wall_clock()));
                 continue;
             }
             match open_room(name, asker, shared) {
-                Ok(Some(room)) => unused.push(room),
+                Ok(Some(room)) => {
+                    let since = since.map(|since| (&*since.epoch, since.seq));
+                    waits = reach(&room, since, asker) == Err(Closed::Opening);
+                    unused.push(room);
+                }
                 Ok(None) => waits = true,
                 Err(_) => {}
             }
@@ -179,6 +196,11 @@ impl Typed {
         let echo = if back.echo { Echo::Yes } else { Echo::No };
         let start = Start { since, rewind: 0 };
         let begin = Begin { start, echo, presence_seq: back.presence_seq, lenient: true };
+        if let Some(room) = shared.hub().find(Space::ROOMS, &back.room)
+            && reach(&room, since, asker) == Err(Closed::Unavailable)
+        {
+            return Err(Fault::new(Code::Unavailable)); // this is not the time to say what is lost
+        }
         let entered = self.enter(&back.room, &begin, asker, id, out, shared)?;
         // `None`: forgotten and opened anew in between
         let (joined, _) = entered.ok_or_else(|| Fault::new(Code::Unavailable))?;
@@ -270,8 +292,8 @@ impl Typed {
                 shared.timers.at(due, &room);
             }
             let promised = start.since.is_some() && joined.recovered;
-            let after = joined.after;
-            let behind = (!live).then(|| Box::new(Behind { after, presence_seq, promised }));
+            let (epoch, after) = (joined.epoch, joined.after);
+            let behind = (!live).then(|| Box::new(Behind { epoch, after, presence_seq, promised }));
             self.behind += u32::from(behind.is_some());
             if self.rooms.len() < FEW_ROOMS {
                 self.rooms.reserve_exact(1); // most clients are in one or two
@@ -298,6 +320,10 @@ impl Typed {
             };
             let mut left = CHUNK;
             let order = room.order();
+            if order.epoch() != behind.epoch {
+                behind.promised = true; // began anew in between: the client has to as well
+                behind.after = 0;
+            }
             let replay = order.replay(behind.after, |frame| {
                 conn.send_frame(out, frame);
                 left = left.saturating_sub(frame.len());
@@ -342,6 +368,12 @@ impl Typed {
         }
         conn.session = Session::Typed(typed);
     }
+}
+
+/// Whether a room has come to a position that is known from another node.
+fn reach(room: &Room, since: Option<(&str, u64)>, asker: Asker) -> Result<(), Closed> {
+    let Some((epoch, seq)) = since else { return Ok(()) };
+    room.order().reach(epoch, seq, asker)
 }
 
 /// Up to here the list of a client's rooms grows one by one.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use throng_hub::{
-    Allowed, Asker, Closed, Identity, Joined, Pass, Revoked, Rights, Room, SharedMeter, Space, ids,
+    Allowed, Asker, Closed, Epoch, Identity, Joined, Pass, Revoked, Rights, Room, SharedMeter,
+    Space, ids,
 };
 use throng_protocol::{Code, Command, Fault, History, Presence, names, parse, push};
 use throng_wire::{Kind, OpCode};
@@ -99,6 +100,8 @@ pub(super) struct Membership {
 /// How far a member is behind.
 #[derive(Clone, Copy)]
 pub(super) struct Behind {
+    /// In which its messages count.
+    pub(super) epoch: Epoch,
     /// It has the messages up to this number.
     pub(super) after: u64,
     /// It knows this state of presence.

@@ -11,5 +11,6 @@ mod membership;
 mod presence;
 mod refs;
 mod rules;
+mod shared;
 mod start;
 mod storing;

@@ -150,7 +150,7 @@ impl Later {
         let Some(Answer::Appended(outcome)) = self.slow.answer_append(0, well) else { panic!() };
         let completed = self.room.order().complete(&outcome);
         let tokens = completed.askers.iter().map(|asker| asker.token).collect();
-        (completed.stored.map(|(_, seq, _)| seq), tokens)
+        (completed.stored.map(|(seq, _)| seq), tokens)
     }
 }
 

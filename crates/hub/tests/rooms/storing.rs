@@ -48,7 +48,10 @@ impl Stage {
     fn answer(&self, well: bool) -> Option<(u64, u64, serde_json::Value)> {
         let Some(Answer::Appended(outcome)) = self.slow.answer_append(0, well) else { panic!() };
         let completed = outcome.room.order().complete(&outcome);
-        completed.stored.map(|(frame, seq, timestamp)| (seq, timestamp.0, json(&frame)))
+        completed
+            .stored
+            .zip(completed.frame)
+            .map(|((seq, timestamp), frame)| (seq, timestamp.0, json(&frame)))
     }
 }
 

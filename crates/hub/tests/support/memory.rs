@@ -51,7 +51,15 @@ impl Backend for Memory {
             }
         };
         let log = Box::new(Open { shelf: Arc::clone(&self.shelf), key, seq, time });
-        Opening::Ready(Opened { epoch, seq, time, past, refs: Vec::new(), elsewhere: Vec::new(), log })
+        Opening::Ready(Opened {
+            epoch,
+            seq,
+            time,
+            past,
+            refs: Vec::new(),
+            elsewhere: Vec::new(),
+            log,
+        })
     }
 }
 

@@ -123,7 +123,15 @@ impl Slow {
         let before = self.desk().open.insert(key.clone(), ());
         assert!(before.is_none(), "{} is open already", room.name());
         let log = Open { desk: Arc::clone(&self.desk), key, room: Arc::downgrade(&room), seq };
-        let opened = Opened { epoch, seq, time, past, refs: Vec::new(), elsewhere: Vec::new(), log: Box::new(log) };
+        let opened = Opened {
+            epoch,
+            seq,
+            time,
+            past,
+            refs: Vec::new(),
+            elsewhere: Vec::new(),
+            log: Box::new(log),
+        };
         Some(Answer::Opened(room, Ok(opened)))
     }
 
@@ -139,7 +147,15 @@ impl Slow {
         let room = job.room.upgrade().expect("a room with something on its way is not dropped");
         let result = if well { Ok(desk.disk.write(&job, job.now)) } else { Err(Unavailable) };
         let Job { asker, session, reference, body, .. } = job;
-        Some(Answer::Appended(Outcome { room, asker, session, reference, body, result, duplicate: false }))
+        Some(Answer::Appended(Outcome {
+            room,
+            asker,
+            session,
+            reference,
+            body,
+            result,
+            duplicate: false,
+        }))
     }
 
     /// The process ends: so many of the appends are stored, and nobody is told.

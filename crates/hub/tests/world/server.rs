@@ -196,7 +196,9 @@ impl World {
         assert_eq!(completed.stored.is_some(), well);
         self.tally.failed += u64::from(!well);
         let waiting = self.ledgers[at].answered(session, reference);
-        if let Some((frame, seq, timestamp)) = &completed.stored {
+        if let Some(((seq, timestamp), frame)) =
+            completed.stored.as_ref().zip(completed.frame.as_ref())
+        {
             let n = number(frame.payload());
             self.ledgers[at].stored(session, reference, n, *seq, timestamp.0);
             self.deliver(&order, at, frame);
@@ -206,7 +208,7 @@ impl World {
         assert_eq!(completed.askers.len(), waiting, "everybody who asked is answered");
         for asker in completed.askers {
             let frame = match &completed.stored {
-                Some((_, seq, _)) => {
+                Some((seq, _)) => {
                     Frame::Ack { room: at, reference, epoch: epoch.clone(), seq: *seq }
                 }
                 None => Frame::Failed { reference, for_ever: false },
