@@ -33,7 +33,8 @@ impl Space {
 /// members, it is marked as forgotten and leaves the registry, in one step as seen from both
 /// locks. A joiner that got the room before that and locks its order after it finds the mark:
 /// [`Order::join`](crate::Order::join) answers [`Forgotten`](crate::Forgotten), and asking the
-/// hub again brings a new room. So nobody is ever a member of a room the hub does not know.
+/// hub again brings a new room. So nobody is ever a member of a room the hub does not know. Who must not
+/// find it so, because several rooms are joined at once, [holds](crate::Order::hold) it.
 pub struct Hub {
     shards: Box<[RwLock<Shard>]>,
     hasher: RandomState,

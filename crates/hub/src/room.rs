@@ -79,6 +79,7 @@ impl Room {
             workers: Vec::new(),
             members: 0,
             pending: 0,
+            held: 0,
             memory: None,
         };
         Self { id, space, name, rule, budget, shared, state: Mutex::new(state) }
@@ -272,11 +273,22 @@ impl Order<'_> {
         self.room
     }
 
+    /// Somebody is about to join: the room is not forgotten until it was [let go](Order::let_go) as often.
+    pub fn hold(&mut self) {
+        self.state.held += 1;
+    }
+
+    /// Takes back a [`hold`](Order::hold); whether nobody is here, and the room to be released.
+    pub fn let_go(&mut self) -> bool {
+        self.state.held = self.state.held.saturating_sub(1);
+        self.is_empty()
+    }
+
     /// Marks the room as forgotten if nobody needs it, and says whether that is so. Its past is handed
     /// to its backend.
     pub(crate) fn forget(&mut self) -> bool {
         let state = &mut *self.state;
-        let idle = state.members == 0 && state.pending == 0;
+        let idle = state.members == 0 && state.pending == 0 && state.held == 0;
         // Those who were lost are still here as far as other nodes know.
         let kept = self.room.shared
             && (state.seats().next_lost().is_some()
@@ -387,6 +399,8 @@ pub(crate) struct State {
     pub(crate) members: u32,
     /// Messages that the backend has not answered for yet.
     pub(crate) pending: u32,
+    /// How many are about to join.
+    pub(crate) held: u32,
     /// The number of users has changed since it was told.
     pub(crate) uncounted: bool,
     /// From the first message on.

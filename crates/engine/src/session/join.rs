@@ -7,7 +7,7 @@ use throng_protocol::{Code, Fault, Join, Leave, Resume, Return, push};
 use throng_wire::OpCode;
 
 use super::typed::{
-    Behind, Client, Done, Membership, Typed, asker, joined_push, open_room, own_room,
+    Behind, Client, Done, Membership, Typed, asker, joined_push, open_and, open_room, own_room,
 };
 use crate::clock::wall_clock;
 use crate::conn::Conn;
@@ -27,6 +27,33 @@ pub(super) struct Begin<'a> {
     pub(super) presence_seq: Option<u64>,
     /// A position from the future, which is not of our past, is one that is lost instead of an error.
     pub(super) lenient: bool,
+}
+
+/// Rooms that are about to be joined, and not forgotten before.
+struct Held<'a> {
+    rooms: Vec<Arc<Room>>,
+    shared: &'a Shared,
+}
+
+impl Held<'_> {
+    /// It does not come to it now.
+    fn let_go_later(mut self) {
+        for room in std::mem::take(&mut self.rooms) {
+            room.order().let_go();
+            self.shared.release_later(&room);
+        }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        for room in &self.rooms {
+            let empty = room.order().let_go();
+            if empty {
+                self.shared.hub().release(room);
+            }
+        }
+    }
 }
 
 impl Begin<'_> {
@@ -109,9 +136,7 @@ impl Typed {
     ) -> Result<Done, Fault> {
         let asker = asker(conn, out);
         let resuming = self.kind == (Client::Full { resuming: true });
-        if self.must_wait(resume, resuming, asker, shared) {
-            return Ok(Done::Wait);
-        }
+        let Some(held) = self.hold(resume, resuming, asker, shared) else { return Ok(Done::Wait) };
         let mut results = Vec::with_capacity(resume.rooms.len());
         for back in &resume.rooms {
             let result = self.come_back(back, asker, conn.id(), out, shared);
@@ -121,11 +146,14 @@ impl Typed {
         if resuming {
             self.kind = Client::Full { resuming: false };
             let own = own_room(&self.who);
-            if self.find(&own).is_none() {
+            let is_named = resume.rooms.iter().any(|back| back.room == own);
+            // Who has named it is told what became of it.
+            if !is_named && self.find(&own).is_none() {
                 // Without its own room the client still has all others.
                 let _ = self.enter(&own, &Begin::NOW, asker, conn.id(), out, shared);
             }
         }
+        drop(held);
         let results = results.iter().map(|(room, result)| {
             let told = match result {
                 Ok((epoch, joined)) => Ok(push::Resumed {
@@ -145,20 +173,22 @@ impl Typed {
         Ok(Done::Yes)
     }
 
-    /// Opens everything before anything is joined, so that it is done in one go. Whether a room is still being
-    /// opened; then the command is handled again when the first of those is open.
-    fn must_wait(
+    /// Opens everything before anything is joined, so that it is done in one go: none of it is forgotten until then,
+    /// whoever leaves meanwhile. `None` while a room is still being opened; then the command is handled again when the
+    /// first of those is open.
+    fn hold<'a>(
         &self,
         resume: &Resume<'_>,
         resuming: bool,
         asker: Asker,
-        shared: &Shared,
-    ) -> bool {
+        shared: &'a Shared,
+    ) -> Option<Held<'a>> {
         let own = own_room(&self.who);
         let named = resume.rooms.iter().map(|back| (&*back.room, back.since.as_ref()));
         let named = named.chain(resuming.then_some((own.as_str(), None)));
         let may_join = |(name, _): &(&str, _)| self.check_may_join(name, shared).is_ok();
         let most = shared.max_rooms.saturating_sub(self.rooms.len());
+        let mut held = Held { rooms: Vec::new(), shared };
         let (mut waits, mut unused) = (false, Vec::new());
         for (name, since) in named.filter(may_join).take(most) {
             if waits {
@@ -166,21 +196,23 @@ impl Typed {
                 unused.extend(shared.hub().open(Space::ROOMS, name, wall_clock()));
                 continue;
             }
-            match open_room(name, asker, shared) {
+            match open_and(name, asker, shared, |order| order.hold()) {
                 Ok(Some(room)) => {
                     let since = since.map(|since| (&*since.epoch, since.seq));
                     waits = reach(&room, since, asker) == Err(Closed::Opening);
-                    unused.push(room);
+                    held.rooms.push(room);
                 }
                 Ok(None) => waits = true,
                 Err(_) => {}
             }
         }
-        if waits {
-            // The client may be gone by then.
-            unused.iter().for_each(|room| shared.release_later(room));
+        if !waits {
+            return Some(held);
         }
-        waits
+        // The client may be gone by then.
+        held.let_go_later();
+        unused.iter().for_each(|room| shared.release_later(room));
+        None
     }
 
     fn come_back(
@@ -202,7 +234,7 @@ impl Typed {
             return Err(Fault::new(Code::Unavailable)); // this is not the time to say what is lost
         }
         let entered = self.enter(&back.room, &begin, asker, id, out, shared)?;
-        // `None`: forgotten and opened anew in between
+        // `None`: it could not be opened, or not be joined, a moment ago
         let (joined, _) = entered.ok_or_else(|| Fault::new(Code::Unavailable))?;
         Ok(joined)
     }

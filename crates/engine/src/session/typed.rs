@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use throng_hub::{
-    Allowed, Asker, Closed, Epoch, Identity, Joined, Pass, Revoked, Rights, Room, SharedMeter,
-    Space, ids,
+    Allowed, Asker, Closed, Epoch, Identity, Joined, Order, Pass, Revoked, Rights, Room,
+    SharedMeter, Space, ids,
 };
 use throng_protocol::{Code, Command, Fault, History, Presence, names, parse, push};
 use throng_wire::{Kind, OpCode};
@@ -454,9 +454,21 @@ pub(super) fn open_room(
     asker: Asker,
     shared: &Shared,
 ) -> Result<Option<Arc<Room>>, Fault> {
+    open_and(name, asker, shared, |_| {})
+}
+
+/// The same, and does something with an open room before anybody else can.
+pub(super) fn open_and(
+    name: &str,
+    asker: Asker,
+    shared: &Shared,
+    first: impl Fn(&mut Order<'_>),
+) -> Result<Option<Arc<Room>>, Fault> {
     loop {
         let room = shared.hub().open(Space::ROOMS, name, wall_clock())?;
-        let ready = room.order().ready(asker);
+        let mut order = room.order();
+        let ready = order.ready(asker).map(|()| first(&mut order));
+        drop(order);
         match ready {
             Ok(()) => return Ok(Some(room)),
             Err(Closed::Opening) => return Ok(None),

@@ -7,6 +7,7 @@
 mod memory;
 mod partial;
 mod rates;
+mod returns;
 mod rig;
 mod rooms;
 mod slow;

@@ -164,6 +164,22 @@ fn forgotten_rooms_take_no_members() {
 }
 
 #[test]
+fn a_room_that_is_held_is_not_forgotten() {
+    let hub = plain_hub();
+    let lobby = hub.room(Space::ROOMS, "lobby", Timestamp(1));
+    lobby.order().hold();
+    lobby.order().hold();
+    assert!(!hub.release(&lobby), "two are about to join");
+    assert!(lobby.order().let_go());
+    assert!(!hub.release(&lobby), "one is");
+    lobby.order().join(&somebody("u_c"), 0, &Start::NOW, Timestamp(1)).unwrap();
+    assert!(!lobby.order().let_go(), "somebody is there");
+    assert!(!lobby.order().let_go(), "once too often changes nothing");
+    lobby.order().leave(&somebody("u_c"), 0, Ending::Orderly, Timestamp(2));
+    assert!(hub.release(&lobby));
+}
+
+#[test]
 fn nothing_is_published_in_a_forgotten_room() {
     let hub = plain_hub();
     let lobby = hub.room(Space::ROOMS, "lobby", Timestamp(1));
