@@ -137,7 +137,7 @@ impl Room {
 
     /// Whether the hub has forgotten it: whoever is not a member and finds it so asks the hub again.
     pub fn is_forgotten(&self) -> bool {
-        matches!(self.order().state.life, Life::Forgotten)
+        self.order().is_forgotten()
     }
 
     /// Waits for the room's turn. Push what comes out of it to the workers before dropping it;
@@ -271,6 +271,11 @@ impl Order<'_> {
     /// The room whose turn it is.
     pub fn room(&self) -> &Room {
         self.room
+    }
+
+    /// See [`Room::is_forgotten`].
+    pub fn is_forgotten(&self) -> bool {
+        matches!(self.state.life, Life::Forgotten)
     }
 
     /// Somebody is about to join: the room is not forgotten until it was [let go](Order::let_go) as often.

@@ -226,15 +226,20 @@ impl Server {
             limit @ 1..=MAX_PAGE => limit,
             _ => return fault("`limit` must be from 1 to 200."),
         };
-        let room = self.open_room(room).await?;
         let front = self.inner.desk.front();
-        let mut order = room.order();
-        let epoch = page.epoch.as_deref();
-        let page = order.history(span, limit as usize, PAGE_BYTES, epoch, front.now());
-        let epoch = order.epoch().to_string();
-        drop(order);
-        front.hub().release(&room);
-        let page = page?;
+        let (room, page, epoch) = loop {
+            let room = self.open_room(room).await?;
+            let mut order = room.order();
+            if order.is_forgotten() {
+                continue; // who looked or was there before has gone in between, and it is without its past
+            }
+            let epoch = page.epoch.as_deref();
+            let page = order.history(span, limit as usize, PAGE_BYTES, epoch, front.now());
+            let epoch = order.epoch().to_string();
+            drop(order);
+            front.hub().release(&room);
+            break (room, page?, epoch);
+        };
         let mut text = Vec::new();
         push::history(&mut text, None, room.name(), &epoch, &page.messages, page.more);
         Ok(text)

@@ -167,6 +167,29 @@ fn a_position_from_the_future_is_lost_or_an_error() {
     assert_eq!((&hello["type"], &hello["recovered"]), (&json!("connected"), &json!(false)));
 }
 
+/// A room on the disk that nobody is in is read for whoever comes, once.
+#[test]
+fn a_position_from_the_future_is_lost_where_nobody_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = rooms(Server::builder().data(dir.path()));
+    let message = br#"{"type":"x"}"#;
+    rig.block_on(rig.server.publish(Target::Room("r"), NOBODY, message)).unwrap();
+    let page = rig.block_on(rig.server.history("r", &Page::default())).unwrap();
+    let epoch = serde_json::from_slice::<Value>(&page).unwrap()["epoch"].clone();
+    let loaded = || rig.server.storage().unwrap().loaded;
+    let (before, nobody) = (loaded(), || rig.server.counts().rooms == 0);
+    rig::eventually("the room is forgotten", nobody);
+    let plain = format!("/ws/r?since={}.9", epoch.as_str().unwrap());
+    let hello = next(&mut rig.connect(&plain));
+    assert_eq!((&hello["recovered"], &hello["seq"]), (&json!(false), &json!(1)));
+    rig::eventually("the room is forgotten", nobody);
+    let mut bob = Client::new(&rig, "");
+    let future = json!({"epoch": epoch, "seq": 9});
+    let resumed = bob.ask(json!({"type": "resume", "rooms": {"r": future}}));
+    assert_eq!(resumed["rooms"]["r"]["recovered"], false, "{resumed}");
+    assert_eq!(loaded() - before, 2);
+}
+
 #[test]
 fn the_newer_connection_of_a_session_replaces_the_older() {
     let rig = rooms(Server::builder());
@@ -355,6 +378,30 @@ fn the_embedder_publishes_looks_and_sends_away() {
         rig.block_on(rig.server.session(ada.token())).unwrap().is_none(),
         "sent away, not lost"
     );
+}
+
+/// Each look opens the room and lets it go, in the midst of the others'.
+#[test]
+fn many_look_at_once_at_a_room_that_nobody_is_in() {
+    for disk in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let builder = Server::builder();
+        let rig = rooms(if disk { builder.data(dir.path()) } else { builder });
+        let message = br#"{"type":"x","n":7}"#;
+        rig.block_on(rig.server.publish(Target::Room("r"), NOBODY, message)).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..300 {
+                        let page = rig.block_on(rig.server.history("r", &Page::default())).unwrap();
+                        let page = String::from_utf8(page).unwrap();
+                        assert!(page.contains("\"n\":7"), "{page}");
+                    }
+                });
+            }
+        });
+        rig::eventually("the room is forgotten", || rig.server.counts().rooms == 0);
+    }
 }
 
 #[test]

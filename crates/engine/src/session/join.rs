@@ -285,7 +285,13 @@ impl Typed {
         loop {
             let Some(room) = open_room(name, asker, shared)? else { return Ok(None) };
             let mut order = room.order();
-            let mut joined = match order.join(&self.who, out.worker, &start, wall_clock()) {
+            let mut joined = order.join(&self.who, out.worker, &start, wall_clock());
+            if begin.lenient && joined.as_ref().is_err_and(|refused| *refused == Refused::Future) {
+                // At once: were the room let go and opened anew, this would begin again, and again.
+                start.since = None;
+                joined = order.join(&self.who, out.worker, &start, wall_clock());
+            }
+            let mut joined = match joined {
                 Ok(joined) => joined,
                 Err(refused) => {
                     drop(order);
@@ -296,10 +302,6 @@ impl Typed {
                             return Err(Fault::new(Code::Unavailable));
                         }
                         Refused::Full => return Err(Fault::new(Code::RoomFull)),
-                        Refused::Future if begin.lenient => {
-                            start.since = None;
-                            continue;
-                        }
                         Refused::Future => {
                             return Err(Fault::new(Code::BadMessage)
                                 .with_message("`since` is beyond the last message of the room."));
