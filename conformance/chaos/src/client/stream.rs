@@ -293,13 +293,15 @@ impl Stream {
         };
         position.seq = position.seq.max(seq);
         let epoch = position.epoch.clone();
-        // The event's id is the position after it, in all rooms.
+        // The event's id is the position after it, in all rooms; 0 in those that are joined later.
         let expected: Vec<String> = self
             .part
             .rooms
             .iter()
-            .filter_map(|room| self.positions.get(room))
-            .map(|position| format!("{}.{}", position.epoch, position.seq))
+            .map(|room| match self.positions.get(room) {
+                Some(position) => format!("{}.{}", position.epoch, position.seq),
+                None => "0".into(),
+            })
             .collect();
         if event.id != expected.join(",") {
             let text = format!("{} instead of {expected:?}", event.id);
