@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use throng_wire::Deflate;
 use crate::admission::{Admission, Caps, Exempt, Permit};
 use crate::clock::wall_clock;
 use crate::conn::Arrival;
+use crate::drain::Slots;
 use crate::front::Front;
 use crate::handler::{HANDLER_SPACE, Message};
 use crate::inbox::{Congestion, Inbox, Post, Wake};
@@ -155,6 +156,8 @@ pub(crate) struct Shared {
     pub(crate) admission: Arc<Admission>,
     pub(crate) congestion: Arc<Congestion>,
     pub(crate) heartbeat: Duration,
+    /// Set when everybody is being sent away.
+    pub(crate) draining: OnceLock<Arc<Slots>>,
 }
 
 impl Engine {
@@ -208,6 +211,7 @@ impl Engine {
             ),
             congestion,
             heartbeat: config.heartbeat,
+            draining: OnceLock::new(),
         });
         let results: Arc<Results> = Arc::new(Results(Arc::downgrade(&shared)));
         backends.memory.start(results.clone());
@@ -234,6 +238,11 @@ impl Engine {
             next: AtomicUsize::new(0),
             ending: AtomicBool::new(false),
         })
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.handed.len()
     }
 
     /// The caps on connections; asked before the 101.
@@ -323,12 +332,16 @@ impl Engine {
         stats
     }
 
-    /// Whether [`Engine::shutdown`] has begun: the front refuses upgrades with `503`.
+    /// Whether [`Engine::drain`] or [`Engine::shutdown`] has begun: the front refuses upgrades with `503`.
     pub fn is_ending(&self) -> bool {
-        self.ending.load(Ordering::Relaxed)
+        self.ending.load(Ordering::Relaxed) || self.draining().is_some()
     }
 
-    /// Closes every connection with `1001`, waits until all are gone, at most for `grace`,
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Closes every connection with `1001`, or `1012` after a drain, waits until all are gone, at most for `grace`,
     /// terminates the rest and ends the workers. Then `last` is called, to end backends: what they still
     /// answer is passed on. Blocks meanwhile. A second call returns at once.
     pub fn shutdown(&self, grace: Duration, last: impl FnOnce()) {

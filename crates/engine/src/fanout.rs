@@ -207,6 +207,34 @@ impl Fanout {
         full
     }
 
+    /// Writes what waits for a room, then a message that no member may miss. Who owes too much already is closed.
+    #[cold]
+    pub(crate) fn renew(
+        &mut self,
+        room: RoomId,
+        message: &Prepared,
+        conns: &mut Slab<Conn>,
+        out: &mut Out,
+        touched: &mut Vec<u32>,
+    ) {
+        let Some(&key) = self.index.get(&room) else { return };
+        self.flush_full(key, conns, out, touched);
+        let local = &self.rooms[key as usize];
+        for member in &local.members {
+            let conn = &mut conns[member.conn as usize];
+            if !conn.is_open() {
+                continue;
+            }
+            let lags = local.latest.as_ref().is_some_and(|latest| latest.has(member.conn));
+            if lags || conn.is_overfull(out) {
+                conn.too_slow(SlowPolicy::Disconnect, 1, out);
+            } else {
+                conn.post_batch(message.frame().clone());
+            }
+            touched.push(member.conn);
+        }
+    }
+
     /// The same for a message that its sender may not want back.
     pub(crate) fn deliver_from(
         &mut self,

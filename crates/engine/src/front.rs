@@ -1,7 +1,7 @@
 //! The front's share of the rooms: it has a number like a worker, and an inbox, but no sockets of ours.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use throng_hub::{
     Access, Asker, Author, Ending, Hub, Identity, Order, Pass, Published, Rate, Room, RoomId,
@@ -11,6 +11,7 @@ use throng_protocol::{Code, Fault, Publish};
 use throng_wire::{CloseCode, Prepared};
 
 use crate::clock::{nanos, wall_clock};
+use crate::drain::Slots;
 use crate::engine::Shared;
 use crate::inbox::{Echo, Post, Sight};
 use crate::session::{Refresh, Review, identify};
@@ -42,6 +43,8 @@ pub enum Note {
     Close(u64, CloseCode),
     /// Somebody shows another credential. [`Front::answer_refresh`] says what came of it.
     Refresh(Refresh),
+    /// Everybody gets a slot to go and come back in.
+    Drain(Arc<Slots>),
     /// The server is shutting down.
     Shutdown,
     /// There will be nothing more.
@@ -102,6 +105,19 @@ impl Front {
             .map_err(|wait| Fault::new(Code::RateLimited).with_retry_after(wait))
     }
 
+    /// What users who are signed in have spent since this was asked last, as the time that it takes to be there again: of
+    /// those who have spent at least `least`. Looks at all of them.
+    pub fn spent(&self, least: Duration) -> Vec<(Box<str>, Duration)> {
+        let least = u64::try_from(least.as_nanos()).unwrap_or(u64::MAX);
+        let spent = self.shared.users.spent(least).into_iter();
+        spent.map(|(user, spent)| (user, Duration::from_nanos(spent))).collect()
+    }
+
+    /// What one of these has spent here and elsewhere takes so long to be there again.
+    pub fn owes(&self, user: &str, ahead: Duration) {
+        self.shared.users.owes(user, ahead, nanos(Instant::now()));
+    }
+
     /// A fresh anonymous user.
     pub fn identify(&self, name: Option<&str>) -> Identity {
         identify(name)
@@ -122,6 +138,7 @@ impl Front {
                     Some(Note::Deliver(room, frame))
                 }
                 Post::DeliverNews(room, frame) => Some(Note::News(room, frame)),
+                Post::Renew(room, frame) => Some(Note::Deliver(room, frame)),
                 Post::Enter(id, room, ..) => Some(Note::Enter(id.token(), room.id())),
                 Post::Exit(id, room) => Some(Note::Exit(id.token(), room)),
                 Post::Ready(token) => Some(Note::Ready(token)),
@@ -132,6 +149,7 @@ impl Front {
                 // An event stream begins anew, with what holds then.
                 Post::Review(id, _) => Some(Note::Close(id.token(), CloseCode::NORMAL)),
                 Post::Close(id, code, _) => Some(Note::Close(id.token(), code)),
+                Post::Drain(slots) => Some(Note::Drain(slots)),
                 Post::Shutdown(_) => Some(Note::Shutdown),
                 Post::End => Some(Note::End),
                 _ => None,

@@ -10,6 +10,7 @@ use throng_hub::{Room, RoomId, Timestamp, Unavailable};
 use throng_wire::{CloseCode, Prepared};
 
 use crate::conn::Arrival;
+use crate::drain::Slots;
 use crate::session::{Refresh, Review};
 use crate::wheel::ConnId;
 
@@ -27,6 +28,9 @@ pub(crate) enum Post {
     Deliver(RoomId, Prepared),
     /// The same for one that says who comes or goes: not for members that may not see that.
     DeliverNews(RoomId, Prepared),
+    /// The same for a message without which those that follow would be misunderstood: whoever cannot be given it is
+    /// too slow, whatever the policy.
+    Renew(RoomId, Prepared),
     /// The same, but not for its sender if that wants no echo.
     DeliverFrom(RoomId, Prepared, ConnId),
     /// A room this connection waits for has been opened, or cannot be.
@@ -46,7 +50,9 @@ pub(crate) enum Post {
     Close(ConnId, CloseCode, Box<str>),
     /// Drop the connection without one.
     Terminate(ConnId),
-    /// Close everything with `1001`; what is left after the grace is terminated and the
+    /// Give everybody a slot to go and come back in.
+    Drain(Arc<Slots>),
+    /// Close everything with `1001`, or `1012` after a drain; what is left after the grace is terminated and the
     /// worker ends.
     Shutdown(std::time::Duration),
     /// All workers have ended; for the front.
@@ -144,6 +150,7 @@ impl Inbox {
         let cost = match &post {
             Post::Deliver(_, frame)
             | Post::DeliverNews(_, frame)
+            | Post::Renew(_, frame)
             | Post::DeliverFrom(_, frame, _) => POST_COST + frame.frame().len(),
             Post::Send(_, bytes) | Post::Answer(_, bytes) => POST_COST + bytes.len(),
             _ => POST_COST,

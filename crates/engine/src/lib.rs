@@ -46,6 +46,7 @@ mod admission;
 mod clock;
 mod conn;
 mod deadlines;
+mod drain;
 mod engine;
 mod fanout;
 mod front;
@@ -64,6 +65,7 @@ mod wheel;
 mod worker;
 
 pub use admission::{Admission, Caps, Exempt, Full, Permit, Refusals};
+pub use drain::{Drain, Slots};
 pub use engine::{Config, Ended, Engine, Handover, Rooms};
 pub use front::{Front, Note};
 pub use handler::{Handle, Handler, Message, Peer};

@@ -220,12 +220,11 @@ impl Sink for Results {
         let Some(shared) = self.0.upgrade() else { return };
         let mut order = room.order();
         if let Some(frame) = order.renew(renewed) {
-            shared.deliver(&order, &frame);
+            let id = room.id();
+            for worker in order.workers() {
+                shared.inboxes[worker].push(Post::Renew(id, frame.clone()));
+            }
         }
-        // Whoever waits for a position of the epoch before waits in vain.
-        let waiting = order.looked();
-        drop(order);
-        shared.ready(&waiting);
     }
 
     fn elsewhere(&self, room: &Arc<Room>, news: Vec<Elsewhere>) {
@@ -243,8 +242,8 @@ impl Sink for Results {
 
     fn looked(&self, room: &Arc<Room>) {
         let Some(shared) = self.0.upgrade() else { return };
-        let waiting = room.order().looked();
-        shared.ready(&waiting);
+        let asker = room.order().looked();
+        shared.ready(asker.as_slice());
     }
 
     fn cast(&self, room: &Arc<Room>, opcode: OpCode, payload: Bytes) {

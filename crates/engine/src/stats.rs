@@ -99,6 +99,8 @@ counters! {
     memory_closed,
     /// Messages that a newer one took the place of, kept for slow members of a room.
     replaced,
+    /// Time that workers were not asleep, in nanoseconds, that of all of them together.
+    awake,
 }
 
 /// A number with one writer.

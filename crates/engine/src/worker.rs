@@ -4,6 +4,8 @@
 //! waits for rooms. A turn ends when the inbox is empty, so that a quiet server adds no latency
 //! and a busy one coalesces by itself.
 
+mod drain;
+
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +25,8 @@ use crate::session::Session;
 use crate::stats::Counters;
 use crate::tick::Tick;
 use crate::wheel::{Coarse, ConnId, Wheel};
+
+use self::drain::{Departures, RESTARTING};
 
 /// The token of the inbox's waker.
 pub(crate) const WAKE: Token = Token(usize::MAX);
@@ -47,6 +51,7 @@ pub(crate) struct Worker {
     touched: Vec<u32>,
     posts: Vec<Post>,
     expired: Vec<ConnId>,
+    departures: Departures,
     load: Load,
     /// Set by a shutdown: when what is left is terminated.
     end: Option<Instant>,
@@ -77,6 +82,7 @@ impl Worker {
             touched: Vec::new(),
             posts: Vec::new(),
             expired: Vec::new(),
+            departures: Departures::default(),
             load: Load::new(now),
             end: None,
         }
@@ -89,7 +95,8 @@ impl Worker {
         let mut events = Events::with_capacity(1024);
         while !self.is_finished() {
             let timeout = self.timeout();
-            self.load.rest(Instant::now());
+            let worked = self.load.rest(Instant::now());
+            self.tick.out.counters.awake.add(worked.as_nanos() as u64);
             if let Err(error) = self.poll.poll(&mut events, timeout) {
                 if error.kind() != io::ErrorKind::Interrupted {
                     tracing::error!(worker = self.index, %error, "poll failed");
@@ -117,6 +124,7 @@ impl Worker {
             self.read_again(again);
             self.drain_inbox();
             self.run_timers();
+            self.run_departures();
             self.fanout.flush(
                 &mut self.conns,
                 &mut self.tick.out,
@@ -148,6 +156,9 @@ impl Worker {
         let mut timeout = self.wheel.sleep(now);
         if let Some(due) = self.deadlines.next() {
             let due = self.wheel.until(due, now);
+            timeout = Some(timeout.map_or(due, |timeout| timeout.min(due)));
+        }
+        if let Some(due) = self.departures.sleep(&self.wheel, now) {
             timeout = Some(timeout.map_or(due, |timeout| timeout.min(due)));
         }
         if let Some(held) = self.fanout.sleep(now, self.load.busy) {
@@ -261,6 +272,10 @@ impl Worker {
                     fanout.flush_full(full, conns, &mut tick.out, touched);
                 }
             }
+            Post::Renew(room, message) => {
+                let Self { fanout, conns, tick, touched, .. } = self;
+                fanout.renew(room, &message, conns, &mut tick.out, touched);
+            }
             Post::DeliverFrom(room, message, from) => {
                 let Self { fanout, conns, tick, touched, .. } = self;
                 let full = fanout.deliver_from(room, &message, from, conns, &mut tick.out);
@@ -325,7 +340,9 @@ impl Worker {
                 conn.kill();
                 self.touched.push(id.key);
             }
+            Post::Drain(slots) => self.begin_drain(slots),
             Post::Shutdown(grace) => {
+                self.hurry_departures();
                 let end = Instant::now() + grace;
                 self.end = Some(end);
                 let keys: Vec<u32> = self.conns.iter().map(|(key, _)| key as u32).collect();
@@ -337,11 +354,14 @@ impl Worker {
     }
 
     fn say_goodbye(&mut self, key: u32, end: Instant) {
-        const WHY: &str = "the server is shutting down";
+        let (code, why) = match self.departures.have_begun() {
+            true => (CloseCode::RESTART, RESTARTING),
+            false => (CloseCode::GOING_AWAY, "the server is shutting down"),
+        };
         let patience = Wheel::steps(end.saturating_duration_since(Instant::now()));
         let conn = &mut self.conns[key as usize];
         let out = &mut self.tick.out;
-        conn.begin_close_within(out, CloseCode::GOING_AWAY, WHY, patience);
+        conn.begin_close_within(out, code, why, patience);
         conn.flush_cork(&mut self.tick.out);
         self.touched.push(key);
     }
@@ -374,6 +394,7 @@ impl Worker {
         if conn.is_deferred() {
             self.queue(id.key);
         }
+        self.see_off(id);
         if let Some(end) = self.end {
             self.say_goodbye(id.key, end);
         }
@@ -561,9 +582,11 @@ impl Load {
         }
     }
 
-    /// The worker is about to sleep.
-    fn rest(&mut self, now: Instant) {
-        self.worked += now - self.woke;
+    /// The worker is about to sleep. Returns for how long it was awake.
+    fn rest(&mut self, now: Instant) -> Duration {
+        let worked = now - self.woke;
+        self.worked += worked;
         self.woke = now;
+        worked
     }
 }

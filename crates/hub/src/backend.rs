@@ -247,7 +247,8 @@ pub trait Sink: Send + Sync + 'static {
         let _ = (room, news);
     }
 
-    /// What there was when [`Log::look`] was called has come, or cannot be had at the moment.
+    /// What there was when [`Log::look`] was called has come, or cannot be had at the moment. Once for each call, in their
+    /// order.
     fn looked(&self, room: &Arc<Room>) {
         let _ = room;
     }

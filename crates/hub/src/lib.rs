@@ -102,7 +102,7 @@ pub use budget::{Budget, Crowded};
 pub use history::{Kept, REF_WINDOW};
 pub use hub::{Hub, Keep, Space};
 pub use identity::{Identity, IdentityError};
-pub use limits::{Meter, Rate, RateError, SharedMeter};
+pub use limits::{CountedMeter, Meter, Rate, RateError, SharedMeter};
 pub use membership::{Due, Ending, Joined, Left, Refused, Start};
 pub use messages::{Author, Completed, Page, Published, Replay, Span, text_of};
 pub use pass::{Pass, Via};
@@ -110,6 +110,6 @@ pub use rights::{Access, Allowed, Ban, DEMO, Grant, Grants, GrantsError, Rights}
 pub use room::{Closed, Epoch, MAX_LISTED, Order, Room, RoomId};
 pub use rule::{History, Pattern, Presence, Rule, Rules, SlowPolicy, Types};
 pub use schema::{Schema, SchemaError, Violation};
-pub use sessions::{Listed, MAX_WINDOW, REMEMBERED, Revoked, Sessions, Standing};
+pub use sessions::{Listed, MAX_WINDOW, REMEMBERED, Revoked, Sessions, Standing, Turn};
 pub use throng_protocol::Timestamp;
 pub use token::{Claim, Tokens};

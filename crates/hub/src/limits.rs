@@ -180,6 +180,43 @@ impl SharedMeter {
     }
 }
 
+/// A [`SharedMeter`] that counts what was taken, so that others who take by the same rate can be told.
+#[derive(Debug, Default)]
+pub struct CountedMeter {
+    meter: SharedMeter,
+    /// Nanoseconds.
+    taken: AtomicU64,
+}
+
+impl CountedMeter {
+    /// As [`SharedMeter::take`].
+    ///
+    /// # Errors
+    /// How long until there are so many tokens; nothing is taken then.
+    #[inline]
+    pub fn take(&self, rate: &Rate, cost: u32, now: u64) -> Result<(), Duration> {
+        self.meter.take(rate, cost, now)?;
+        self.taken.fetch_add(rate.nanos(cost), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// As [`Meter::is_full`].
+    pub fn is_full(&self, now: u64) -> bool {
+        self.meter.is_full(now)
+    }
+
+    /// How long all that was taken takes to be there again, since the beginning, in nanoseconds.
+    pub fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Others have taken as well: together so much that it takes so long to be there again.
+    pub fn owe(&self, ahead: Duration, now: u64) {
+        let ahead = u64::try_from(ahead.as_nanos()).unwrap_or(LONGEST).min(LONGEST);
+        self.meter.0.fetch_max(now.saturating_add(ahead), Ordering::Relaxed);
+    }
+}
+
 /// Why a text is not a [`Rate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateError;
@@ -456,6 +493,21 @@ mod tests {
         });
         assert_eq!(taken, 1000);
         assert!(!meter.is_full(999 * 3600 * SECOND) && meter.is_full(1000 * 3600 * SECOND));
+    }
+
+    #[test]
+    fn what_others_take_counts() {
+        let (rate, one, two) =
+            (Rate::per_second(10), CountedMeter::default(), CountedMeter::default());
+        assert!(one.take(&rate, 6, 0).is_ok() && two.take(&rate, 6, 0).is_ok());
+        let taken = Duration::from_nanos(one.taken() + two.taken());
+        assert_eq!(taken, Duration::from_millis(1200));
+        one.owe(taken, 0);
+        assert_eq!(one.take(&rate, 1, 0), Err(Duration::from_millis(300)));
+        assert_eq!(one.taken(), 600_000_000, "only what was taken here");
+        one.owe(Duration::from_millis(1), 0);
+        assert!(one.take(&rate, 1, 299_000_000).is_err(), "never less than before");
+        assert!(one.take(&rate, 1, 300_000_000).is_ok());
     }
 
     #[test]

@@ -339,7 +339,7 @@ impl Order<'_> {
             };
         }
         if looks.len() >= MAX_LOOKS {
-            looks.retain(|look| !look.done);
+            looks.retain(|look| !look.done); // these have come back long since, or are gone
         }
         if !log.is_current() || looks.len() >= MAX_LOOKS {
             return Err(Closed::Unavailable);
@@ -349,13 +349,12 @@ impl Order<'_> {
         Err(Closed::Opening)
     }
 
-    /// [`Log::look`] is over. Names those who wait.
-    pub fn looked(&mut self) -> Vec<Asker> {
-        let Some(memory) = &mut self.state.memory else { return Vec::new() };
-        // Whoever was told before has come back by now, or is gone.
-        memory.looks.retain(|look| !look.done);
-        memory.looks.iter_mut().for_each(|look| look.done = true);
-        memory.looks.iter().map(|look| look.asker).collect()
+    /// The first [`Log::look`] that was not over yet is. Names who waits for it.
+    pub fn looked(&mut self) -> Option<Asker> {
+        let looks = &mut self.state.memory.as_mut()?.looks;
+        let first = looks.iter_mut().find(|look| !look.done)?;
+        first.done = true;
+        Some(first.asker)
     }
 
     /// # Errors

@@ -3,7 +3,7 @@ use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use throng_protocol::Timestamp;
@@ -34,8 +34,11 @@ pub struct Sessions {
     /// When passes end, those that have been renewed or gone since included.
     expiring: Mutex<Expiring>,
     ended: Box<dyn Fn(&str) + Send + Sync>,
+    watch: OnceLock<Watch>,
     hasher: RandomState,
     users: AtomicUsize,
+    /// Users on other nodes.
+    elsewhere: AtomicUsize,
     window: Duration,
     started: Timestamp,
 }
@@ -120,6 +123,20 @@ pub struct Listed {
     pub is_over: bool,
 }
 
+/// What becomes of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It has a connection, for the first time or again.
+    Arrived,
+    /// Its connection was lost; it may come back until then.
+    Lost(Timestamp),
+    /// It is over.
+    Over,
+}
+
+/// Told a session, whether it is signed in, and what becomes of it.
+type Watch = Box<dyn Fn(&Arc<Identity>, bool, Turn) + Send + Sync>;
+
 impl Sessions {
     /// Nobody is there. Sessions may be away for `window`, at most [`MAX_WINDOW`].
     pub fn new(window: Duration, now: Timestamp) -> Self {
@@ -136,12 +153,21 @@ impl Sessions {
         Self {
             expiring: Mutex::default(),
             ended: Box::new(ended),
+            watch: OnceLock::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             users: AtomicUsize::new(0),
+            elsewhere: AtomicUsize::new(0),
             window: window.min(MAX_WINDOW),
             started: now,
         }
+    }
+
+    /// Has somebody told of every turn of every session, in order for each one, under the lock of its shard: nobody who
+    /// blocks or comes back here. From then on it is for them to say which sessions are over for good, and nobody else
+    /// is told but of those that are [abandoned](Self::abandon). Once, before anybody arrives.
+    pub fn watch(&self, watch: impl Fn(&Arc<Identity>, bool, Turn) + Send + Sync + 'static) {
+        let _ = self.watch.set(Box::new(watch));
     }
 
     /// How long a session may be away.
@@ -162,7 +188,7 @@ impl Sessions {
         now: Timestamp,
     ) -> Result<Option<Asker>, Revoked> {
         let mut shard = self.shard(who.user_id());
-        let over = shard.expire(now);
+        let over = self.expire(&mut shard, now);
         if shard.is_gone(who, pass.map(|pass| &**pass)) {
             drop(shard);
             self.tell(&over);
@@ -193,6 +219,7 @@ impl Sessions {
         };
         shard.connected += usize::from(older.is_none());
         self.users.fetch_add(usize::from(first), Ordering::Relaxed);
+        self.turns(who, pass.is_some(), Turn::Arrived);
         drop(shard);
         self.expires(who, expires);
         self.tell(&over);
@@ -229,7 +256,7 @@ impl Sessions {
     pub fn depart(&self, who: &Arc<Identity>, place: Asker, ending: Ending, now: Timestamp) {
         let mut guard = self.shard(who.user_id());
         let shard = &mut *guard;
-        let mut over = shard.expire(now);
+        let mut over = self.expire(shard, now);
         let Some(held) = shard.users.get_mut(who.user_id()) else {
             drop(guard);
             return self.tell(&over);
@@ -249,9 +276,11 @@ impl Sessions {
         {
             let until = Timestamp(now.0.saturating_add(millis(self.window)));
             held[at].state = State::Lost { until };
+            self.turns(&held[at].who, held[at].pass.is_some(), Turn::Lost(until));
             shard.lost.push_back((until, Arc::clone(&held[at].who)));
         } else {
             let gone = held.swap_remove(at);
+            self.turns(&gone.who, gone.pass.is_some(), Turn::Over);
             over.extend(gone.pass.is_some().then_some(gone.who));
         }
         let last = !held.iter().any(Held::is_connected);
@@ -305,7 +334,7 @@ impl Sessions {
     pub fn revoke(&self, user_id: &str, session_id: &str, now: Timestamp) -> Option<Asker> {
         let mut guard = self.shard(user_id);
         let shard = &mut *guard;
-        let mut over = shard.expire(now);
+        let mut over = self.expire(shard, now);
         let what = Revocation::Session(session_id.into());
         shard.gone.push_back(Gone { what, at: now });
         let mut place = None;
@@ -318,6 +347,7 @@ impl Sessions {
                     true
                 }
                 State::Lost { .. } => {
+                    self.turns(&held.who, held.pass.is_some(), Turn::Over);
                     over.extend(held.pass.is_some().then(|| Arc::clone(&held.who)));
                     false
                 }
@@ -344,7 +374,10 @@ impl Sessions {
                     places.push(at);
                     true
                 }
-                State::Lost { .. } => false,
+                State::Lost { .. } => {
+                    self.turns(&held.who, true, Turn::Over);
+                    false
+                }
             });
             if held.is_empty() {
                 shard.users.remove(user_id);
@@ -366,7 +399,7 @@ impl Sessions {
     fn refuse(&self, what: impl Fn() -> Revocation, now: Timestamp) {
         for shard in &self.shards {
             let mut shard = enter(shard);
-            let over = shard.expire(now);
+            let over = self.expire(&mut shard, now);
             shard.gone.push_back(Gone { what: what(), at: now });
             drop(shard);
             self.tell(&over);
@@ -419,7 +452,49 @@ impl Sessions {
     }
 
     fn tell(&self, over: &[Arc<Identity>]) {
-        over.iter().for_each(|who| (self.ended)(who.session_id()));
+        if self.watch.get().is_none() {
+            over.iter().for_each(|who| (self.ended)(who.session_id()));
+        }
+    }
+
+    fn turns(&self, who: &Arc<Identity>, signed_in: bool, turn: Turn) {
+        if let Some(watch) = self.watch.get() {
+            watch(who, signed_in, turn);
+        }
+    }
+
+    /// Lets go of sessions that have not come back. Names those that were signed in.
+    fn expire(&self, shard: &mut Shard, now: Timestamp) -> Vec<Arc<Identity>> {
+        let over = shard.expire(now);
+        // Others need not be told that an anonymous visitor's time is over.
+        over.iter().for_each(|who| self.turns(who, true, Turn::Over));
+        over
+    }
+
+    /// Forgets a session that is on another node: nobody is told, and its end here is of no interest. Names its
+    /// connection, to be closed. `is_so` is asked under the lock under which sessions take their turns: it may have come
+    /// back meanwhile.
+    pub fn forget(
+        &self,
+        user_id: &str,
+        session_id: &str,
+        is_so: impl FnOnce() -> bool,
+    ) -> Option<Asker> {
+        let shard = &mut *self.shard(user_id);
+        if !is_so() {
+            return None;
+        }
+        let held = shard.users.get_mut(user_id)?;
+        let at = held.iter().position(|held| held.who.session_id() == session_id)?;
+        let gone = held.swap_remove(at);
+        let last = !held.iter().any(Held::is_connected);
+        if held.is_empty() {
+            shard.users.remove(user_id);
+        }
+        let State::Connected(place) = gone.state else { return None };
+        shard.connected -= 1;
+        self.users.fetch_sub(usize::from(last), Ordering::Relaxed);
+        Some(place)
     }
 
     /// What is known of a session.
@@ -459,6 +534,16 @@ impl Sessions {
     /// The number of connected users.
     pub fn user_count(&self) -> usize {
         self.users.load(Ordering::Relaxed)
+    }
+
+    /// The number of connected users on all nodes, as far as is known: whoever is on two of them counts twice.
+    pub fn all_users(&self) -> usize {
+        self.user_count() + self.elsewhere.load(Ordering::Relaxed)
+    }
+
+    /// Says how many users there are on other nodes.
+    pub fn set_elsewhere(&self, users: usize) {
+        self.elsewhere.store(users, Ordering::Relaxed);
     }
 
     fn shard(&self, user_id: &str) -> MutexGuard<'_, Shard> {
@@ -593,6 +678,53 @@ mod tests {
 
     fn who(user: &str, session: &str) -> Arc<Identity> {
         Arc::new(Identity::anonymous(user, session, None))
+    }
+
+    #[test]
+    fn whoever_watches_is_told_every_turn() {
+        let sessions = Sessions::telling(Duration::from_secs(120), Timestamp(0), |_| panic!());
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let tells = Arc::clone(&told);
+        sessions.watch(move |who, signed_in, turn| {
+            tells.lock().unwrap().push((who.session_id().to_owned(), signed_in, turn));
+        });
+        let turns = |expected: &[(&str, bool, Turn)]| {
+            let told = std::mem::take(&mut *told.lock().unwrap());
+            let told: Vec<_> =
+                told.iter().map(|(id, signed, turn)| (&**id, *signed, *turn)).collect();
+            assert_eq!(told, expected);
+        };
+        let (ada, eve) = (who("ada", "s_1"), who("eve", "s_2"));
+        let pass = Arc::new(Pass::default());
+        sessions.arrive(&ada, Some(&pass), AT, Timestamp(1)).unwrap();
+        sessions.arrive(&eve, None, AT, Timestamp(1)).unwrap();
+        turns(&[("s_1", true, Turn::Arrived), ("s_2", false, Turn::Arrived)]);
+        sessions.depart(&ada, ELSEWHERE, Ending::Lost, Timestamp(2));
+        turns(&[]);
+        sessions.depart(&ada, AT, Ending::Lost, Timestamp(2));
+        sessions.depart(&eve, AT, Ending::Orderly, Timestamp(2));
+        turns(&[("s_1", true, Turn::Lost(Timestamp(120_002))), ("s_2", false, Turn::Over)]);
+        assert_eq!(sessions.revoke("ada", "s_1", Timestamp(3)), None);
+        turns(&[("s_1", true, Turn::Over)]);
+        // On another node now: whoever is there is closed, whoever is away is forgotten without a word.
+        let bob = who("bob", "s_3");
+        sessions.arrive(&bob, None, AT, Timestamp(4)).unwrap();
+        sessions.arrive(&bob, None, ELSEWHERE, Timestamp(4)).unwrap();
+        turns(&[("s_3", false, Turn::Arrived), ("s_3", false, Turn::Arrived)]);
+        assert_eq!(sessions.forget("bob", "s_3", || false), None);
+        assert_eq!(
+            (sessions.forget("bob", "s_3", || true), sessions.user_count()),
+            (Some(ELSEWHERE), 0)
+        );
+        sessions.depart(&bob, ELSEWHERE, Ending::Lost, Timestamp(5));
+        sessions.arrive(&eve, None, AT, Timestamp(5)).unwrap();
+        sessions.depart(&eve, AT, Ending::Lost, Timestamp(5));
+        assert_eq!(sessions.forget("eve", "s_2", || true), None);
+        assert_eq!(sessions.standing("eve", "s_2", Timestamp(6)), Standing::Unknown);
+        turns(&[("s_2", false, Turn::Arrived), ("s_2", false, Turn::Lost(Timestamp(120_005)))]);
+        assert_eq!(sessions.standing("bob", "s_3", Timestamp(6)), Standing::Unknown);
+        sessions.set_elsewhere(3);
+        assert_eq!((sessions.user_count(), sessions.all_users()), (0, 3));
     }
 
     #[test]

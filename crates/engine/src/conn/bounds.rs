@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use throng_hub::{Meter, SharedMeter};
+use throng_hub::{CountedMeter, Meter};
 use throng_protocol::{Code, Fault};
 use throng_wire::{CloseCode, ProtocolError};
 
@@ -38,7 +38,7 @@ pub(crate) struct Bill<'a> {
     /// Whether it may be handled while others have to wait: it does not matter in which order.
     pub(crate) urgent: bool,
     /// What all connections of its user have spent together.
-    pub(crate) user: Option<&'a SharedMeter>,
+    pub(crate) user: Option<&'a CountedMeter>,
 }
 
 impl Conn {

@@ -354,20 +354,21 @@ impl Typed {
             };
             let mut left = CHUNK;
             let order = room.order();
-            if order.epoch() != behind.epoch {
-                behind.promised = true; // began anew in between: the client has to as well
-                behind.after = 0;
-            }
-            let replay = order.replay(behind.after, |frame| {
-                conn.send_frame(out, frame);
-                left = left.saturating_sub(frame.len());
-                turn = turn.saturating_sub(frame.len());
-                left > 0
-            });
+            // If the room began anew in between, the client has to as well: whoever is behind was not told.
+            let goes_on = order.epoch() == behind.epoch;
+            let replay = match goes_on {
+                false => Replay::Lost,
+                true => order.replay(behind.after, |frame| {
+                    conn.send_frame(out, frame);
+                    left = left.saturating_sub(frame.len());
+                    turn = turn.saturating_sub(frame.len());
+                    left > 0
+                }),
+            };
             match replay {
                 Replay::More(after) => behind.after = after,
                 // Whoever only wanted to look back begins with what there still is.
-                Replay::Lost if !behind.promised => {
+                Replay::Lost if goes_on && !behind.promised => {
                     behind.after = order.oldest();
                     continue;
                 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use throng_hub::{
-    Allowed, Asker, Closed, Epoch, Identity, Joined, Order, Pass, Revoked, Rights, Room,
-    SharedMeter, Space, ids,
+    Allowed, Asker, Closed, CountedMeter, Epoch, Identity, Joined, Order, Pass, Revoked, Rights,
+    Room, Space, ids,
 };
 use throng_protocol::{Code, Command, Fault, History, Presence, names, parse, push};
 use throng_wire::{Kind, OpCode};
@@ -76,7 +76,7 @@ pub(crate) struct Typed {
     /// Another credential is being looked at.
     pub(super) refreshing: bool,
     /// What all connections of a signed-in user spend together, where that has a limit.
-    pub(super) meter: Option<Arc<SharedMeter>>,
+    pub(super) meter: Option<Arc<CountedMeter>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -226,7 +226,7 @@ impl Greeting {
                 expires_at: self.pass.as_ref().and_then(|pass| pass.expires),
                 info: self.who.info(),
                 user_count: plain
-                    .map_or_else(|| shared.sessions.user_count(), |(_, joined)| joined.user_count),
+                    .map_or_else(|| shared.sessions.all_users(), |(_, joined)| joined.user_count),
                 room: plain.map(|((room, _), _)| &**room),
                 position: plain.map(|((_, start), joined)| push::Position {
                     epoch: &epoch,

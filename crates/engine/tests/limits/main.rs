@@ -7,6 +7,7 @@
 mod memory;
 mod partial;
 mod rates;
+mod renewed;
 mod returns;
 mod rig;
 mod rooms;

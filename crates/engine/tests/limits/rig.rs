@@ -252,7 +252,15 @@ impl Backend for Forgetful {
     fn open(&self, room: &Arc<Room>, time: Timestamp) -> Open {
         let epoch = Epoch(room.id().0);
         let log = Box::new(Count(0));
-        Open::Ready(Opened { epoch, seq: 0, time, past: Past::None, refs: Vec::new(), elsewhere: Vec::new(), log })
+        Open::Ready(Opened {
+            epoch,
+            seq: 0,
+            time,
+            past: Past::None,
+            refs: Vec::new(),
+            elsewhere: Vec::new(),
+            log,
+        })
     }
 }
 

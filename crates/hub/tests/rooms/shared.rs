@@ -228,8 +228,11 @@ fn a_position_from_another_node_is_waited_for() {
     assert!(!hub.release(&room), "somebody waits");
     room.order().arrived(&mut vec![stored(11, "", 0)]);
     let mut order = room.order();
-    assert_eq!(order.looked(), [asker(1), asker(2)]);
+    assert_eq!(order.looked(), Some(asker(1)), "each look is told of");
     assert_eq!(order.reach(&epoch, 11, asker(1)), Ok(()));
+    assert_eq!(order.reach(&epoch, 12, asker(2)), Err(Closed::Opening));
+    assert_eq!(order.looked(), Some(asker(2)));
+    assert_eq!(order.looked(), None);
     assert_eq!(order.reach(&epoch, 12, asker(2)), Ok(()), "there is no such message");
     let start = Start { since: Some((&epoch, 12)), rewind: 0 };
     let refused = order.join(&somebody("u_2"), 0, &start, Timestamp(300)).unwrap_err();
