@@ -5,8 +5,10 @@
 //! - [`Sqlite`] keeps rooms in one file. A message has its number when it is on the disk;
 //!   all that wait at the same time are written together. Rooms, numbers and epochs survive a restart of
 //!   the process and, as [`SyncMode`] says, of the machine.
+//! - [`Redis`] keeps rooms in Redis, for many nodes at once. A message has its number when the room's server says
+//!   so. Rooms and numbers survive what that server survives; when something may be lost there, an epoch begins.
 //!
-//! Both pass one suite of tests, `tests/contract.rs`.
+//! All pass one suite of tests, `tests/contract.rs`.
 //!
 //! Beside them, a [`Vault`] keeps who may come in: tickets, sessions, revocations, users, members, bans.
 //!
@@ -46,6 +48,10 @@ mod redis;
 mod sqlite;
 mod vault;
 
+pub use self::redis::{
+    Directory, Follower, Listener, NodeInfo, Rates, Redis, RedisError, RedisMode, RedisOptions,
+    RedisServer, RedisStatus, RedisTls, Registry, Remote, Report, Turn,
+};
 pub use memory::Memory;
 pub use sqlite::{OpenError, Options, Sqlite, Stats, SyncMode};
 pub use vault::{

@@ -64,7 +64,15 @@ impl Backend for Memory {
             }
         };
         let log = Appender { store: self.store.clone(), room: Arc::downgrade(room), seq, time };
-        Opening::Ready(Opened { epoch, seq, time, past, refs: Vec::new(), elsewhere: Vec::new(), log: Box::new(log) })
+        Opening::Ready(Opened {
+            epoch,
+            seq,
+            time,
+            past,
+            refs: Vec::new(),
+            elsewhere: Vec::new(),
+            log: Box::new(log),
+        })
     }
 }
 

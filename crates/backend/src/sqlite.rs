@@ -366,7 +366,15 @@ impl Shared {
         let epoch = self.registry.epoch(era, room.space(), room.name());
         slot.counters().begin(epoch, now);
         let log = self.log(room, slot);
-        Opened { epoch, seq: 0, time: now, past: Past::None, refs: Vec::new(), elsewhere: Vec::new(), log }
+        Opened {
+            epoch,
+            seq: 0,
+            time: now,
+            past: Past::None,
+            refs: Vec::new(),
+            elsewhere: Vec::new(),
+            log,
+        }
     }
 
     fn log(self: &Arc<Self>, room: &Arc<Room>, slot: Arc<Slot>) -> Box<dyn Log> {

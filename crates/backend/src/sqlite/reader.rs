@@ -48,7 +48,15 @@ fn open(
             let (epoch, seq, time) = (Epoch(counters.epoch), counters.seq, counters.time);
             *slot.counters() = counters;
             let past = if messages.is_empty() { Past::None } else { Past::Stored(messages) };
-            Ok(Opened { epoch, seq, time, past, refs, elsewhere: Vec::new(), log: shared.log(room, slot.clone()) })
+            Ok(Opened {
+                epoch,
+                seq,
+                time,
+                past,
+                refs,
+                elsewhere: Vec::new(),
+                log: shared.log(room, slot.clone()),
+            })
         }
         Err(error) => {
             tracing::warn!(room = room.name(), %error, "a room cannot be read from the disk");

@@ -1,14 +1,16 @@
 //! A hub with a backend under test, and everything the backend has reported.
 #![allow(dead_code, unreachable_pub)] // each test file uses its own part
 
+pub mod redis;
+
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, OnceLock, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use throng_backend::Memory;
 use throng_hub::{
     Asker, Author, Backend, Closed, Epoch, History, Hub, Keep, Opened, Outcome, Pattern, Published,
-    Room, Rule, Rules, Sink, Space, Span, Timestamp, Unavailable,
+    Renewed, Room, Rule, Rules, Sink, Space, Span, Stored, Timestamp, Unavailable,
 };
 use throng_protocol::{Command, parse};
 
@@ -19,6 +21,8 @@ pub struct Report {
     pub session: String,
     pub reference: u64,
     pub result: Option<(u64, Timestamp)>,
+    /// It was stored before.
+    pub duplicate: bool,
 }
 
 pub struct World {
@@ -38,6 +42,8 @@ pub struct Results {
 struct Heard {
     reports: Vec<Report>,
     opened: u64,
+    /// Rooms that have begun anew, with the epoch.
+    renewed: Vec<(String, Epoch)>,
 }
 
 impl Results {
@@ -61,22 +67,37 @@ impl Results {
 
     /// Waits for more reports than these.
     pub fn behind(&self, count: usize) -> Vec<Report> {
+        self.until(|heard| heard.reports.len() > count).reports[count..].to_vec()
+    }
+
+    /// Waits until a room has begun anew; the epoch in which it has.
+    pub fn wait_for_renewal(&self, room: &str, other_than: Epoch) -> Epoch {
+        let of_this = |heard: &Heard| {
+            let last = heard.renewed.iter().rev().find(|(name, _)| name == room);
+            last.map(|(_, epoch)| *epoch).filter(|epoch| *epoch != other_than)
+        };
+        of_this(&self.until(|heard| of_this(heard).is_some())).unwrap()
+    }
+
+    fn until(&self, so: impl Fn(&Heard) -> bool) -> MutexGuard<'_, Heard> {
+        let end = Instant::now() + PATIENCE;
         let mut heard = self.heard.lock().unwrap();
-        while heard.reports.len() <= count {
-            heard = self.changed.wait(heard).unwrap();
+        while !so(&heard) {
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "nothing more is heard; {} reports", heard.reports.len());
+            heard = self.changed.wait_timeout(heard, left).unwrap().0;
         }
-        heard.reports[count..].to_vec()
+        heard
     }
 
     /// Waits for so many reports.
     pub fn wait(&self, count: usize) -> Vec<Report> {
-        let mut heard = self.heard.lock().unwrap();
-        while heard.reports.len() < count {
-            heard = self.changed.wait(heard).unwrap();
-        }
-        heard.reports.clone()
+        self.until(|heard| heard.reports.len() >= count).reports.clone()
     }
 }
+
+/// How long the next thing may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Sink for Results {
     fn opened(&self, room: &Arc<Room>, result: Result<Opened, Unavailable>) {
@@ -97,8 +118,26 @@ impl Sink for Results {
                 session: outcome.session.to_string(),
                 reference: outcome.reference,
                 result: outcome.result.ok(),
+                duplicate: outcome.duplicate,
             });
         }
+    }
+
+    fn arrived(&self, room: &Arc<Room>, messages: &mut Vec<Stored>) {
+        room.order().arrived(messages);
+        let _heard = self.heard.lock().unwrap();
+        self.changed.notify_all();
+    }
+
+    fn renewed(&self, room: &Arc<Room>, renewed: Renewed) {
+        let epoch = renewed.epoch;
+        room.order().renew(renewed);
+        self.heard.lock().unwrap().renewed.push((room.name().to_owned(), epoch));
+        self.changed.notify_all();
+    }
+
+    fn looked(&self, room: &Arc<Room>) {
+        room.order().looked();
     }
 }
 
@@ -129,11 +168,7 @@ impl World {
                 Err(Closed::Unavailable) => return None,
                 Err(Closed::Forgotten) => {}
                 Err(Closed::Opening) => {
-                    let mut heard = self.results.heard.lock().unwrap();
-                    while heard.opened == opened {
-                        heard = self.results.changed.wait(heard).unwrap();
-                    }
-                    drop(heard);
+                    drop(self.results.until(|heard| heard.opened != opened));
                     if room.order().ready(Asker::NOBODY) == Err(Closed::Unavailable) {
                         return None;
                     }
@@ -183,6 +218,7 @@ impl World {
             session: session.to_owned(),
             reference,
             result: Some(result),
+            duplicate: matches!(published, Published::Before { .. }),
         });
         Some(())
     }
@@ -213,10 +249,27 @@ impl World {
     }
 
     pub fn past_at(&self, room: &Room, now: Timestamp) -> Vec<String> {
-        let mut order = room.order();
-        let page = order.history(Span::Newest, usize::MAX, usize::MAX, None, now).unwrap();
+        let end = Instant::now() + PATIENCE;
+        let page = loop {
+            let page = room.order().history(Span::Newest, usize::MAX, usize::MAX, None, now);
+            match page {
+                Ok(page) => break page,
+                // Not known yet to be up to date.
+                Err(fault) => assert!(Instant::now() < end, "{fault:?}"),
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
         let texts = page.messages.iter().map(|text| String::from_utf8(text.to_vec()).unwrap());
         texts.collect()
+    }
+
+    /// Waits until a room has got so far, with what other nodes store in it.
+    pub fn wait_for_seq(&self, room: &Room, seq: u64) {
+        let end = Instant::now() + PATIENCE;
+        while state(room).1 < seq {
+            assert!(Instant::now() < end, "{} stays at {:?}", room.name(), state(room));
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 
     pub fn seqs(&self, room: &Room) -> Vec<u64> {

@@ -1,0 +1,32 @@
+use crate::redis::remote::Script;
+
+macro_rules! script {
+    ($first:literal, $($part:literal),+) => {
+        Script::new(concat!($first, include_str!("prelude.lua"), $(include_str!($part)),+))
+    };
+}
+
+/// How scripts begin that Redis refuses when its memory is full.
+pub(super) const MAY_BE_REFUSED: &str = "#!lua\n";
+
+pub(super) static ISSUE: Script = script!("#!lua\n", "issue.lua");
+pub(super) static REDEEM: Script = script!("#!lua\n", "ticket.lua", "redeem.lua");
+pub(super) static RENEW: Script = script!("#!lua\n", "ticket.lua", "renew.lua");
+pub(super) static BEGIN: Script = script!("#!lua\n", "begin.lua");
+pub(super) static SESSIONS: Script = script!("#!lua\n", "sessions.lua");
+pub(super) static PUT_USER: Script = script!("#!lua\n", "put_user.lua");
+pub(super) static USER: Script = script!("#!lua\n", "user.lua");
+pub(super) static USERS: Script = script!("#!lua\n", "users.lua");
+pub(super) static ROTATE: Script = script!("#!lua\n", "rotate.lua");
+
+// What takes away, or hardly adds anything, is done even when the memory is full.
+pub(super) static LOAD: Script = script!("#!lua flags=allow-oom\n", "load.lua");
+pub(super) static FIND: Script = script!("#!lua flags=allow-oom\n", "find.lua");
+pub(super) static CHECK: Script = script!("#!lua flags=allow-oom\n", "check.lua");
+pub(super) static END: Script = script!("#!lua flags=allow-oom\n", "end.lua");
+pub(super) static SWEEP: Script = script!("#!lua flags=allow-oom\n", "sweep.lua");
+pub(super) static REVOKE_SESSION: Script = script!("#!lua flags=allow-oom\n", "revoke_session.lua");
+pub(super) static REVOKE_USER: Script = script!("#!lua flags=allow-oom\n", "revoke_user.lua");
+pub(super) static REVOKE_TOKEN: Script = script!("#!lua flags=allow-oom\n", "revoke_token.lua");
+pub(super) static REMOVE_USER: Script = script!("#!lua flags=allow-oom\n", "remove_user.lua");
+pub(super) static EDIT: Script = script!("#!lua flags=allow-oom\n", "edit.lua");

@@ -1,0 +1,2 @@
+-- ARGV: id
+return redis.call('HGET', P .. ':users', ARGV[1])
