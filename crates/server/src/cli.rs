@@ -9,7 +9,7 @@ use crate::admin::{
     Admin, Command as AdminCommand, SecretCommand, SessionCommand, TokenCommand, UserCommand,
 };
 use crate::config::{Flags, ListenFlag, Scopes};
-use crate::{bench, cert};
+use crate::{bench, cert, nodes};
 
 /// What is to be done.
 pub(crate) enum Task {
@@ -23,6 +23,8 @@ pub(crate) enum Task {
     NewKey(Option<String>, Scopes),
     /// `throng user` and the like.
     Admin(Flags, AdminCommand),
+    /// `throng nodes`.
+    Nodes(Flags, nodes::Wanted),
     /// `throng cert`.
     Cert(cert::Args),
     /// `throng bench`.
@@ -48,6 +50,10 @@ fn read_from(arguments: impl IntoIterator<Item = OsString>) -> Result<Task, clap
         Some(Command::Session(admin)) => admin_task(admin, AdminCommand::Session),
         Some(Command::Token(admin)) => admin_task(admin, AdminCommand::Token),
         Some(Command::Secret(admin)) => admin_task(admin, AdminCommand::Secret),
+        Some(Command::Nodes(args)) => {
+            let (flags, wanted) = args.parts();
+            Task::Nodes(flags, wanted)
+        }
         Some(Command::Cert(args)) => Task::Cert(args),
         Some(Command::Bench(args)) => Task::Bench(args),
     })
@@ -102,6 +108,8 @@ enum Command {
     Token(Admin<TokenCommand>),
     /// Renew the secret that resume tokens are signed with
     Secret(Admin<SecretCommand>),
+    /// List the servers that share a Redis, and empty one of them
+    Nodes(nodes::Args),
     /// Measure a WebSocket server
     Bench(bench::Args),
 }
@@ -117,7 +125,7 @@ enum Key {
         /// What to call it: 1 to 64 characters of A-Z a-z 0-9 _ . -
         #[arg(long, value_name = "NAME", value_parser = key_name)]
         name: Option<String>,
-        /// What it may do: some of publish, read, tickets, sessions and rooms, with + in between
+        /// What it may do: some of publish, read, tickets, sessions, rooms and nodes, with + in between
         #[arg(long, value_name = "SCOPES", value_parser = key_scopes, default_value = "all")]
         scopes: Scopes,
     },
@@ -127,7 +135,8 @@ fn key_scopes(text: &str) -> Result<Scopes, String> {
     match text {
         "all" => Ok(Scopes::ALL),
         text => Scopes::parse(text).ok_or_else(|| {
-            "scopes are publish, read, tickets, sessions and rooms, such as publish+read; or all".into()
+            "scopes are publish, read, tickets, sessions, rooms and nodes, such as publish+read; or all"
+                .into()
         }),
     }
 }
@@ -179,6 +188,10 @@ struct Settings {
     #[arg(long, value_name = "DIR", conflicts_with = "memory")]
     data: Option<String>,
 
+    /// Share rooms with other servers through this Redis: redis://HOST:PORT (repeatable)
+    #[arg(long, value_name = "URL", conflicts_with_all = ["data", "memory"])]
+    redis: Vec<String>,
+
     /// Keep nothing on disk (the default)
     #[arg(long)]
     memory: bool,
@@ -213,9 +226,11 @@ once, 2 when the command line, the configuration or an address cannot be used.";
 impl Settings {
     fn flags(self, matches: &ArgMatches) -> Flags {
         let mut settings = Vec::new();
+        let redis = (!self.redis.is_empty()).then(|| self.redis.join(","));
         for (flag, key, value) in [
             ("--workers", "workers", self.workers),
             ("--data", "data", self.data),
+            ("--redis", "redis.urls", redis),
             ("--memory", "data", self.memory.then(|| "memory".to_owned())),
             ("--log", "log.level", self.log),
             ("--log-format", "log.format", self.log_format),
@@ -251,7 +266,8 @@ mod tests {
                 Task::Serve(flags)
                 | Task::Config(flags)
                 | Task::Check(flags, _)
-                | Task::Admin(flags, _),
+                | Task::Admin(flags, _)
+                | Task::Nodes(flags, _),
             ) => flags,
             Ok(Task::Bench(_) | Task::NewKey(..) | Task::Cert(_)) => {
                 panic!("{line} has no settings")
@@ -343,7 +359,26 @@ mod tests {
     }
 
     #[test]
+    fn redis_and_nodes_are_named() {
+        let urls = |line: &str| flags(line).settings;
+        let expected =
+            [("--redis".to_owned(), "redis.urls".to_owned(), "redis://a,redis://b".into())];
+        assert_eq!(urls("throng --redis redis://a --redis redis://b"), expected);
+        assert_eq!(urls("throng nodes --json --redis redis://a --redis redis://b"), expected);
+        assert!(matches!(
+            read("throng nodes"),
+            Ok(Task::Nodes(_, nodes::Wanted::List { json: false }))
+        ));
+        let task = read("throng nodes drain k3f9 --spread 45 --redis redis://a");
+        let Ok(Task::Nodes(flags, nodes::Wanted::Drain { node, spread })) = task else { panic!() };
+        assert_eq!((&*node, spread.map(|time| time.as_secs())), ("k3f9", Some(45)));
+        assert_eq!(flags.settings.len(), 1);
+        assert!(read("throng nodes drain").is_err() && read("throng nodes --memory").is_err());
+    }
+
+    #[test]
     fn contradictions_and_unknown_flags_are_refused() {
+        assert!(read("throng --redis redis://a --data x").is_err());
         assert!(read("throng --memory --data x").is_err());
         assert!(read("throng --lisen 3000").is_err());
         assert!(read("throng sevre").is_err());

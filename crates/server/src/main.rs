@@ -18,6 +18,7 @@ mod config;
 mod http;
 mod listen;
 mod log;
+mod nodes;
 mod ops;
 mod pages;
 mod password;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Task::Check(flags, strict) => configured(&flags, |config| check::run(config, strict)),
         Task::NewKey(name, scopes) => new_key(name, scopes),
         Task::Admin(flags, command) => configured(&flags, |config| admin::run(config, command)),
+        Task::Nodes(flags, wanted) => configured(&flags, |config| nodes::run(config, wanted)),
         Task::Cert(args) => cert::run(&args),
         Task::Bench(args) => bench::run(args),
     }

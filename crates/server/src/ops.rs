@@ -1,5 +1,7 @@
 //! What operators ask: `/healthz`, `/readyz` and `/metrics`.
 
+mod cluster;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,9 +35,9 @@ pub(crate) fn add_to(router: Router, http: Arc<Http>) -> Router {
 }
 
 fn ready(server: &throng::Server) -> Response {
-    match server.is_draining() {
-        false => plain(StatusCode::OK, "ready\n"),
-        true => plain(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+    match cluster::reason(server) {
+        None => plain(StatusCode::OK, "ready\n"),
+        Some(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
     }
 }
 
@@ -92,6 +94,11 @@ impl Collector for Numbers {
         ] {
             counter(out, name, help, value)?;
         }
+        let awake = ConstCounter::new(stats.awake as f64 / 1e9);
+        let help = "Time that workers were not asleep, that of all of them together";
+        let unit = Some(&Unit::Seconds);
+        let name = "throng_workers_awake";
+        awake.encode(out.encode_descriptor(name, help, unit, MetricType::Counter)?)?;
         counters(
             out,
             "throng_messages",
@@ -172,6 +179,7 @@ impl Collector for Numbers {
             &[("full", read(&front.refused_full)), ("per_ip", read(&front.refused_per_ip))],
         )?;
 
+        cluster::encode(out, &self.http.server)?;
         if let Some(disk) = self.http.server.storage() {
             storage(out, &disk)?;
         }

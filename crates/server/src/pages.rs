@@ -159,8 +159,8 @@ fn not_found(headers: &HeaderMap) -> Response {
 }
 
 /// A short answer in plain text, with the security headers.
-pub(crate) fn plain(status: StatusCode, text: &'static str) -> Response {
-    let mut response = Response::new(Body::from(text));
+pub(crate) fn plain(status: StatusCode, text: impl Into<Body>) -> Response {
+    let mut response = Response::new(text.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

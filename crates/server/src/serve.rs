@@ -1,12 +1,14 @@
 //! `throng serve`: from a configuration to a running server, and to its orderly end.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::Router;
+use throng::{Draining, Server};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -75,6 +77,11 @@ async fn serve(config: &Config, mut bound: Vec<Bound<'_>>) -> ExitCode {
         Ok(builder) => builder,
         Err(error) => return refuse_to_start(&error),
     };
+    match wiring::redis(config) {
+        Ok(Some(options)) => builder = builder.redis(options),
+        Ok(None) => {}
+        Err(error) => return refuse_to_start(&error),
+    }
     let tokens = match Authenticator::start(&config.jwt, &config.webhook) {
         Ok(tokens) => tokens,
         Err(error) => return refuse_to_start(&error),
@@ -101,6 +108,7 @@ async fn serve(config: &Config, mut bound: Vec<Bound<'_>>) -> ExitCode {
         max_message: of_rooms.max_message.0,
         login: login(config, tokens.as_ref()),
         patience: config.limits.handshake_timeout,
+        drain_spread: config.drain_spread(),
         tally: Tally::default(),
     });
 
@@ -138,11 +146,9 @@ async fn serve(config: &Config, mut bound: Vec<Bound<'_>>) -> ExitCode {
     doors.extend(tls.map(|tls| tokio::spawn(tls.keep())));
 
     let name = signals.next().await;
-    tracing::info!(signal = name, grace = ?config.shutdown_grace, "shutting down");
-    front.close_streams();
     // While connections are closed the doors stay open, so that whoever comes is told to come back.
     tokio::select! {
-        () = server.shutdown(config.shutdown_grace) => {}
+        () = see_everybody_off(name, &server, &front, config) => {}
         name = signals.next() => {
             tracing::warn!(signal = name, "second signal, leaving at once");
             return ExitCode::FAILURE;
@@ -159,6 +165,39 @@ async fn serve(config: &Config, mut bound: Vec<Bound<'_>>) -> ExitCode {
     }
     tracing::info!("bye");
     ExitCode::SUCCESS
+}
+
+/// Closes all connections: after a SIGTERM each in its slot, for another server takes them or this one is back
+/// soon; else all at once.
+async fn see_everybody_off(signal: &str, server: &Server, front: &Front, config: &Config) {
+    let in_slots = signal == SIGTERM;
+    if in_slots {
+        let wanted = config.drain_spread();
+        let Draining { left, spread, ends_in, .. } = server.drain(wanted);
+        if left > 0 && !ends_in.is_zero() {
+            tracing::info!(signal, connections = left, ?spread, "sending everybody away");
+        }
+        // One that has begun before may go on for longer than whoever ends us waits.
+        let end = Instant::now() + ends_in.min(wanted + MOST_LATE);
+        let mut drained = pin!(server.drained());
+        while Instant::now() < end {
+            let look = TELL_EACH.min(end.saturating_duration_since(Instant::now()));
+            if tokio::time::timeout(look, drained.as_mut()).await.is_ok() {
+                break;
+            }
+            let left = server.draining().map_or(0, |drain| drain.left);
+            tracing::info!(connections = left, "some are still here");
+        }
+    }
+    tracing::info!(signal, grace = ?config.shutdown_grace, "shutting down");
+    let end_streams = async {
+        // They end by themselves once they have said when to come back.
+        if in_slots && front.counts.streams.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(LAST_REQUESTS).await;
+        }
+        front.close_streams();
+    };
+    tokio::join!(server.shutdown(config.shutdown_grace), end_streams);
 }
 
 /// `POST /login`, if it is on.
@@ -250,11 +289,16 @@ impl Signals {
 
     async fn next(&mut self) -> &'static str {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.terminate.recv() => SIGTERM,
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }
 
+const SIGTERM: &str = "SIGTERM";
+/// How long after the last slot everybody is gone.
+const MOST_LATE: Duration = Duration::from_secs(2);
+/// How often the log tells how many are still to go.
+const TELL_EACH: Duration = Duration::from_secs(10);
 /// How long requests that are being answered may take at the end.
 const LAST_REQUESTS: Duration = Duration::from_millis(250);

@@ -1,15 +1,17 @@
 //! The configuration in the words of the `throng` crate.
 
 use std::net::IpAddr;
+use std::path::Path;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use throng::{
-    Access, Builder, DeflateOptions, Flush, Grants, GrantsError, History, Origins, Pattern, Rule,
-    Rules, Server, SlowPolicy, SyncMode, Types,
+    Access, Builder, DeflateOptions, Flush, Grants, GrantsError, History, Origins, Pattern,
+    RedisMode, RedisOptions, RedisTls, Rule, Rules, Server, SlowPolicy, SyncMode, Types,
 };
 
 use crate::config::{
-    Amount, Config, Endpoint, EndpointOptions, Gather, Kind, Presence, RoomRule, RoomSlow, Slow,
-    Sources, Storage, Sync,
+    self, Amount, Config, ConfigError, Endpoint, EndpointOptions, FilePath, Gather, Kind, Presence,
+    RoomRule, RoomSlow, Slow, Sources, Storage, Sync,
 };
 
 /// A server as configured, but for who looks at tokens.
@@ -42,6 +44,7 @@ pub(crate) fn builder(config: &Config) -> Result<Builder, GrantsError> {
         .recheck(access.recheck)
         .ticket_ttl(access.ticket_ttl)
         .session_ttl(Some(access.session_ttl).filter(|ttl| !ttl.is_zero()))
+        .advertise(&config.cluster.advertise.0)
         .sync(match config.sync {
             Sync::Full => SyncMode::Full,
             Sync::Normal => SyncMode::Normal,
@@ -50,6 +53,44 @@ pub(crate) fn builder(config: &Config) -> Result<Builder, GrantsError> {
         Storage::Directory(path) => builder.data(path),
         Storage::Memory => builder,
     })
+}
+
+/// Which Redis the server shares with others, if any. Passwords are read here.
+pub(crate) fn redis(config: &Config) -> Result<Option<RedisOptions>, ConfigError> {
+    let redis = &config.redis;
+    if redis.urls.is_empty() {
+        return Ok(None);
+    }
+    let password = redis.password_file.secret("redis.password_file")?;
+    let of_sentinels = redis.sentinel_password_file.secret("redis.sentinel_password_file")?;
+    let path = |file: &FilePath| file.path().map(Path::to_owned);
+    let urls = redis.urls.iter();
+    Ok(Some(RedisOptions {
+        urls: urls.map(|url| with_password(url, &redis.username.0, &password)).collect(),
+        mode: match redis.mode {
+            config::RedisMode::Single => RedisMode::Single,
+            config::RedisMode::Cluster => RedisMode::Cluster,
+            config::RedisMode::Sentinel => RedisMode::Sentinel {
+                master: redis.master.0.clone(),
+                auth: of_sentinels.map(|password| (redis.sentinel_username.0.clone(), password)),
+            },
+        },
+        prefix: redis.prefix.0.clone(),
+        tls: RedisTls { ca: path(&redis.ca), cert: path(&redis.cert), key: path(&redis.key) },
+        trust_restarts: redis.trust_restarts,
+        probe: redis.probe,
+        node_timeout: config.cluster.node_timeout,
+        min_replicas: redis.min_replicas,
+        patience: redis.patience,
+    }))
+}
+
+fn with_password(url: &str, user: &str, password: &Option<String>) -> String {
+    let Some((password, (scheme, rest))) = password.as_ref().zip(url.split_once("://")) else {
+        return url.to_owned();
+    };
+    let quoted = |text| utf8_percent_encode(text, NON_ALPHANUMERIC);
+    format!("{scheme}://{}:{}@{rest}", quoted(user), quoted(password))
 }
 
 /// What is at a path.

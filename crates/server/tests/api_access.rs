@@ -188,7 +188,9 @@ fn tokens_are_refused_by_their_id() {
 fn a_key_may_do_what_its_scopes_say() {
     let needed = |operation: &str| match operation {
         "publishToRoom" | "publishBatch" | "publishToUser" => "publish",
-        "listRooms" | "showRoom" | "showHistory" | "showPresence" | "showCounts" => "read",
+        "listRooms" | "showRoom" | "showHistory" | "showPresence" | "showCounts" | "listNodes"
+        | "showNode" => "read",
+        "drainNode" => "nodes",
         "issueTicket" => "tickets",
         "listSessions" | "listSessionsOfUser" | "revokeSession" | "revokeUser" | "revokeToken"
         | "disconnectUser" | "listBans" | "ban" | "liftBan" => "sessions",
@@ -196,7 +198,7 @@ fn a_key_may_do_what_its_scopes_say() {
         | "banFromRoom" | "liftBanOfRoom" => "rooms",
         other => panic!("{other}"),
     };
-    for scope in ["publish", "read", "tickets", "sessions", "rooms", "read+publish"] {
+    for scope in ["publish", "read", "tickets", "sessions", "rooms", "nodes", "read+publish"] {
         let file = format!("[api]\nkeys = [\"{LINE}:{scope}\"]\n");
         let server = Server::start_with(&["--listen", "127.0.0.1:0"], &file);
         let document = server.get("/api/v1/openapi.json").json();
@@ -217,7 +219,7 @@ fn a_key_may_do_what_its_scopes_say() {
                 tried += 1;
             }
         }
-        assert_eq!(tried, 25);
+        assert_eq!(tried, 28);
     }
 }
 

@@ -48,9 +48,12 @@ fn directory() -> TempDir {
 /// A server on the same data.
 fn server(directory: &TempDir) -> Server {
     let data = directory.path().join("data");
+    server_with(&format!("data = {:?}", data.to_str().unwrap()))
+}
+
+fn server_with(place: &str) -> Server {
     let file = format!(
-        "data = {:?}\n[api]\nkeys = [\"{LINE}\"]\n[login]\nenabled = true\nattempts = \"off\"\n",
-        data.to_str().unwrap()
+        "{place}\n[api]\nkeys = [\"{LINE}\"]\n[login]\nenabled = true\nattempts = \"off\"\n"
     );
     Server::start_with(&["--listen", "127.0.0.1:0"], &file)
 }
@@ -127,42 +130,75 @@ fn what_cannot_be_done_is_said_in_one_sentence() {
 #[test]
 fn a_running_server_hears_of_it() {
     let directory = directory();
-    let server = server(&directory);
-    admin(&directory, &["user", "add", "ann", "--password-stdin"], "correct horse");
-    assert_eq!(login(&server, "ann", "correct horse"), 200);
+    hears(&directory, &server(&directory));
+}
+
+#[test]
+fn a_running_server_hears_of_it_through_redis() {
+    let redis = throng_redis_rig::Server::start(throng_redis_rig::Setup::in_memory()).unwrap();
+    let place = format!("redis.urls = [\"{}\"]", redis.url());
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("throng.toml"), &place).unwrap();
+    let servers = [server_with(&place), server_with(&place)];
+    hears(&directory, &servers[1]);
+    // All servers do.
+    let signed_in = |server: &Server| {
+        let ticket = servers[0].ticket(json!({ "userId": "cy" }));
+        server.full(&format!("?ticket={ticket}"))
+    };
+    let mut visits = servers.each_ref().map(signed_in);
+    let ended = admin(&directory, &["session", "revoke", "--user", "cy"], "");
+    assert!(ended.starts_with("2 sessions of cy ended"), "{ended}");
+    for visit in &mut visits {
+        assert_eq!(visit.closed(), (4401, "session revoked".into()));
+    }
+    // The place can be said on the command line, too.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let url = redis.url();
+    let add = ["user", "add", "dan", "--password-stdin", "--redis", &url];
+    admin(&elsewhere, &add, "correct horse");
+    assert!(servers.each_ref().iter().all(|server| login(server, "dan", "correct horse") == 200));
+    drop(redis);
+    let away = run(elsewhere.path(), &["user", "list", "--redis", &url], "");
+    assert_eq!(away.code, 2, "{away:?}");
+}
+
+fn hears(directory: &TempDir, server: &Server) {
+    admin(directory, &["user", "add", "ann", "--password-stdin"], "correct horse");
+    assert_eq!(login(server, "ann", "correct horse"), 200);
     let signed_in = |user: &str| {
         let ticket = server.ticket(json!({ "userId": user }));
         server.full(&format!("?ticket={ticket}"))
     };
     let (mut first, mut second, mut bob) = (signed_in("ann"), signed_in("ann"), signed_in("bob"));
     let id = first.connected["sessionId"].as_str().unwrap().to_owned();
-    let list = admin(&directory, &["session", "list"], "");
+    let list = admin(directory, &["session", "list"], "");
     assert_eq!(list.lines().count(), 4, "{list}");
     assert!(list.contains(&id) && list.contains("127.0.0.1"), "{list}");
-    assert_eq!(admin(&directory, &["session", "list", "--user", "bob"], "").lines().count(), 2);
+    assert_eq!(admin(directory, &["session", "list", "--user", "bob"], "").lines().count(), 2);
 
-    let ended = admin(&directory, &["session", "revoke", &id], "");
+    let ended = admin(directory, &["session", "revoke", &id], "");
     assert_eq!(ended, format!("{id} is ended.\n"));
     assert_eq!(first.closed(), (4401, "session revoked".into()));
     let changed =
-        admin(&directory, &["user", "passwd", "ann", "--password-stdin"], "battery staple");
+        admin(directory, &["user", "passwd", "ann", "--password-stdin"], "battery staple");
     assert_eq!(changed, "ann has a new password. One session was ended.\n");
     assert_eq!(second.closed(), (4401, "session revoked".into()));
-    assert_eq!(login(&server, "ann", "correct horse"), 401);
-    assert_eq!(login(&server, "ann", "battery staple"), 200);
+    assert_eq!(login(server, "ann", "correct horse"), 401);
+    assert_eq!(login(server, "ann", "battery staple"), 200);
 
     let mut third = signed_in("ann");
-    admin(&directory, &["user", "remove", "ann"], "");
+    admin(directory, &["user", "remove", "ann"], "");
     assert_eq!(third.closed(), (4401, "session revoked".into()));
-    assert_eq!(login(&server, "ann", "battery staple"), 401);
-    let ended = admin(&directory, &["session", "revoke", "--user", "bob"], "");
+    assert_eq!(login(server, "ann", "battery staple"), 401);
+    let ended = admin(directory, &["session", "revoke", "--user", "bob"], "");
     assert!(ended.starts_with("1 session of bob ended"), "{ended}");
     assert_eq!(bob.closed(), (4401, "session revoked".into()));
 
-    let refused = admin(&directory, &["token", "revoke", "17", "--days", "3"], "");
+    let refused = admin(directory, &["token", "revoke", "17", "--days", "3"], "");
     assert!(refused.starts_with("The token \"17\" is refused until 20"), "{refused}");
     let visitor = server.full("");
-    admin(&directory, &["secret", "rotate"], "");
+    admin(directory, &["secret", "rotate"], "");
     let token = visitor.connected["resume"].as_str().unwrap();
     let resumed = server.full(&format!("?resume={token}"));
     assert_eq!(resumed.connected["sessionId"], visitor.connected["sessionId"]);

@@ -36,6 +36,7 @@ fn every_operation_answers_as_described() {
             .replace("{room}", "lobby")
             .replace("{user}", "u_7f3kq2")
             .replace("{session}", "s_0k3f9x2m1q8ab4c5")
+            .replace("{node}", "self")
             .replace("{token}", "9f2b6c0e");
         let real = format!("/api/v1{real}");
         for (method, operation) in item.as_object().unwrap() {
@@ -69,7 +70,7 @@ fn every_operation_answers_as_described() {
             assert_eq!(wrong.status, 405, "{path}");
         }
     }
-    assert_eq!(operations, 26);
+    assert_eq!(operations, 29);
     let messages = "/rooms/{room}/messages";
     let refused = server.post("/rooms/a%20b/messages", r#"{"type":"x"}"#);
     check(&document, messages, "post", &refused.status.to_string(), &refused.json());

@@ -84,9 +84,7 @@ pub(crate) struct Outlet {
 
 impl Outlet {
     /// With its other end, with what tells of a slot, and with what ends when the outlet is gone.
-    fn new(
-        budget: &Arc<Budget>,
-    ) -> (Self, Intake, oneshot::Receiver<Slot>, oneshot::Receiver<()>) {
+    fn new(budget: &Arc<Budget>) -> (Self, Intake, oneshot::Receiver<Slot>, oneshot::Receiver<()>) {
         let (events, comes) = mpsc::unbounded_channel();
         let (alive, gone) = oneshot::channel();
         let (notice, slot) = Notice::new();
@@ -341,7 +339,7 @@ impl EventStream {
                 resume_window: front.sessions().window().as_millis() as u64,
                 expires_at: self.pass.as_ref().and_then(|pass| pass.expires),
                 info: who.info(),
-                user_count: front.sessions().user_count(),
+                user_count: front.sessions().all_users(),
                 room: None,
                 position: None,
                 heartbeat: front.heartbeat(),

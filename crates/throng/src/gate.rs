@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use throng_backend::{
-    Answer, Begun, NewSession, NewTicket as TicketRow, Redeemed, SessionRow, Vault,
+    Answer, Begun, Directory, NewSession, NewTicket as TicketRow, Redeemed, SessionRow, Vault,
 };
 use throng_engine::{Front, Refresh, Who};
-use throng_hub::{Grants, Identity, Pass, Timestamp, Unavailable, Via, ids};
+use throng_hub::{Grants, Identity, Listed, Pass, Timestamp, Unavailable, Via, ids};
 use throng_protocol::{Code, Credential, Fault};
 use tokio::sync::oneshot;
 
@@ -22,6 +22,8 @@ use crate::stats::Refused;
 /// What decides who comes in.
 pub(crate) struct Gate {
     pub(crate) vault: Vault,
+    /// Where sessions of other nodes are.
+    pub(crate) directory: Option<Directory>,
     pub(crate) authenticate: Option<Arc<dyn Authenticate>>,
     pub(crate) ticket_ttl: Duration,
     pub(crate) session_ttl: Option<Duration>,
@@ -164,15 +166,26 @@ impl Gate {
             return Ok((!over).then_some(Entrance { who, pass, unclaimed: None }));
         }
         // Of an earlier run of the server nothing is known but that it ended not long ago.
-        if claim.ours || !front.sessions().is_young(now) {
+        let may_come = match &self.directory {
+            None => !claim.ours && front.sessions().is_young(now),
+            Some(_) => true,
+        };
+        if !may_come {
             return Ok(None);
         }
-        if !claim.signed_in {
+        // Both at once: coming back costs one round trip.
+        let found = self.directory.as_ref().map(|it| asked(|done| it.find(session, done)));
+        let row = claim.signed_in.then(|| asked(|done| self.vault.find(session, done)));
+        if let Some(found) = found
+            && !found.await.unwrap_or(Err(Unavailable))?
+        {
+            return Ok(None);
+        }
+        let Some(row) = row else {
             let who = Who::Resumed(claim.who);
             return Ok(Some(Entrance { who, pass: None, unclaimed: None }));
-        }
-        let session = claim.who.session_id().to_owned();
-        let row = ask(|done| self.vault.find(&session, done)).await?;
+        };
+        let row = row.await.unwrap_or(Err(Unavailable))?;
         let Some(row) = row.filter(|row| row.user == claim.who.user_id()) else { return Ok(None) };
         let SessionRow { user, id, expires, token, via, record, .. } = row;
         let opened = Opened { user: &user, session: &id, ip, now, expires, via: &via, token };
@@ -181,6 +194,30 @@ impl Gate {
         let over = pass.is_over(now);
         let (who, pass) = (Who::Resumed(who), Some(Arc::new(pass)));
         Ok((!over).then_some(Entrance { who, pass, unclaimed: None }))
+    }
+
+    /// Keeps a session that is known here, when what was kept of it is lost.
+    pub(crate) fn keep_again(&self, listed: &Listed) {
+        let Some(pass) = &listed.pass else { return };
+        let raw = |text: String| RawValue::from_string(text).ok();
+        let record = Record {
+            name: listed.who.name().map(str::to_owned),
+            info: listed.who.info().map(str::to_owned).and_then(raw),
+            rooms: (!pass.grants.is_empty()).then(|| pass.grants.to_json()).and_then(raw),
+        };
+        let row = SessionRow {
+            id: listed.who.session_id().to_owned(),
+            user: listed.who.user_id().to_owned(),
+            ip: pass.ip,
+            started: listed.since.0,
+            expires: pass.expires.map(|expires| expires.0),
+            issued: Some(pass.opened.0),
+            token: pass.token.as_deref().map(str::to_owned),
+            via: pass.via.name().to_owned(),
+            record: record.write(),
+        };
+        // What fails is seen by the next comparison of sessions with what is kept.
+        self.vault.begin(row, drop);
     }
 
     async fn redeem(
@@ -366,15 +403,22 @@ fn hash_of(ticket: &str) -> Option<[u8; 32]> {
     sound.then(|| Sha256::digest(ticket.as_bytes()).into())
 }
 
-/// Asks the vault, and waits.
+/// Asks the vault or the directory, and waits.
 pub(crate) async fn ask<T: Send + 'static>(
     question: impl FnOnce(Box<dyn FnOnce(Answer<T>) + Send>),
 ) -> Answer<T> {
+    asked(question).await.unwrap_or(Err(Unavailable))
+}
+
+/// Asks at once, to wait later.
+fn asked<T: Send + 'static>(
+    question: impl FnOnce(Box<dyn FnOnce(Answer<T>) + Send>),
+) -> oneshot::Receiver<Answer<T>> {
     let (told, tells) = oneshot::channel();
     question(Box::new(move |answer| {
         let _ = told.send(answer);
     }));
-    tells.await.unwrap_or(Err(Unavailable))
+    tells
 }
 
 /// What is kept of a ticket, and of the session it opens.

@@ -4,7 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use throng_backend::Vault;
-use throng_hub::{Access, Rights};
+use throng_hub::{Access, Listed, Rights};
 use throng_wire::CloseCode;
 
 use crate::server::Inner;
@@ -47,6 +47,12 @@ impl Keeper {
             .name("throng-keeper".into())
             .spawn(move || run(&weak, &wake, recheck))?;
         Ok(())
+    }
+
+    /// Lists are to be loaded and sessions compared with what is kept of them, now.
+    pub(crate) fn recheck(&self) {
+        self.wake.0.lock().unwrap_or_else(PoisonError::into_inner).changed = true;
+        self.wake.1.notify_one();
     }
 
     /// Nothing is to be done any more.
@@ -96,7 +102,9 @@ impl Inner {
         for listed in front.sessions().expired(now) {
             let (user, session) = (listed.who.user_id(), listed.who.session_id());
             self.gate.refused.expired.add();
-            self.gate.vault.end(session);
+            if self.cluster.is_none() {
+                self.gate.vault.end(session); // else it may go on elsewhere: the directory knows
+            }
             if let Some(place) = front.sessions().revoke(user, session, now) {
                 front.close(place, SIGNED_OUT, "session expired");
             }
@@ -114,19 +122,40 @@ impl Inner {
             let (server, some) = (Arc::downgrade(self), some.to_vec());
             self.gate.vault.check(ids, move |gone| {
                 let (Some(server), Ok(gone)) = (server.upgrade(), gone) else { return };
-                let front = server.desk.front();
-                for listed in &some {
-                    let (user, session) = (listed.who.user_id(), listed.who.session_id());
-                    if gone.iter().any(|gone| **gone == *session) {
-                        server.gate.refused.ended.add();
-                        if let Some(place) = front.sessions().revoke(user, session, front.now()) {
-                            front.close(place, SIGNED_OUT, "session revoked");
-                        }
-                    } else if let Some(place) = listed.place.filter(|_| changed) {
-                        front.review(place);
-                    }
-                }
+                let Some(cluster) = server.cluster.as_ref().filter(|_| !gone.is_empty()) else {
+                    return server.compare(&some, &gone, changed);
+                };
+                // All of them may be gone, because Redis has lost its data: then they go on.
+                let inner = Arc::downgrade(&server);
+                cluster.redis.registry().is_whole(move |is_whole| {
+                    let server = inner.upgrade().filter(|_| is_whole);
+                    server.iter().for_each(|server| server.compare(&some, &gone, changed));
+                });
             });
+        }
+    }
+
+    fn compare(&self, some: &[Listed], gone: &[Box<str>], changed: bool) {
+        let front = self.desk.front();
+        for listed in some {
+            let (user, session) = (listed.who.user_id(), listed.who.session_id());
+            if gone.iter().any(|gone| **gone == *session) {
+                self.gate.refused.ended.add();
+                if let Some(place) = front.sessions().revoke(user, session, front.now()) {
+                    front.close(place, SIGNED_OUT, "session revoked");
+                }
+            } else if let Some(place) = listed.place.filter(|_| changed) {
+                front.review(place);
+            }
+        }
+    }
+
+    /// Keeps all signed-in sessions anew: what was kept of them is lost.
+    pub(crate) fn keep_again(&self) {
+        let front = self.desk.front();
+        let kept = |listed: &Listed| listed.pass.is_some() && !listed.is_over;
+        for listed in front.sessions().list(None, front.now(), kept) {
+            self.gate.keep_again(&listed);
         }
     }
 }

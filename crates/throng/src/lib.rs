@@ -30,14 +30,18 @@
 //! # }
 //! ```
 
+mod cluster;
 mod credentials;
 mod desk;
+mod drain;
 mod endpoint;
 mod events;
 mod gate;
 mod handover;
 mod keeper;
 mod mount;
+mod nodes;
+mod operator;
 mod origin;
 mod rooms;
 mod server;
@@ -46,16 +50,22 @@ mod stats;
 mod upgrade;
 
 pub use credentials::{Authenticate, Denied, Verdict, Visa, Visit};
+pub use drain::Draining;
 pub use endpoint::Endpoint;
 pub use events::{Events, Subscription};
 pub use gate::{NewTicket, Ticket};
 pub use mount::BadPath;
+pub use nodes::Node;
+pub use operator::Operator;
 pub use origin::Origins;
 pub use rooms::{Author, Counts, Page, RoomInfo, Sent, SessionRef, Target};
 pub use server::{Builder, Error, Server};
 pub use sessions::SessionInfo;
 pub use stats::Stats;
-pub use throng_backend::{OpenError, Stats as StorageStats, SyncMode, UserRow, Vault};
+pub use throng_backend::{
+    OpenError, RedisError, RedisMode, RedisOptions, RedisServer, RedisStatus, RedisTls,
+    Stats as StorageStats, SyncMode, UserRow, Vault,
+};
 pub use throng_engine::{Flush, Handle, Handler, Message, Peer, SlowPolicy};
 pub use throng_hub::{
     Access, Ban, Grant, Grants, GrantsError, History, Pattern, Presence, Rate, Rights, Rule, Rules,

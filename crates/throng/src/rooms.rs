@@ -9,6 +9,7 @@ use throng_hub::{
 use throng_protocol::{Code, Command, Fault, MAX_PAGE, names, parse, push};
 use throng_wire::CloseCode;
 
+use crate::cluster::Told;
 use crate::server::Server;
 
 /// Where a message goes.
@@ -279,8 +280,13 @@ impl Server {
         }
     }
 
-    /// Closes all connections of a user. Returns how many.
+    /// Closes all connections of a user, on all nodes. Returns how many on this one.
     pub fn disconnect(&self, user_id: &str, code: CloseCode, reason: &str) -> usize {
+        self.tell(|| Told::Disconnect {
+            user: user_id.to_owned(),
+            code: code.into(),
+            reason: reason.to_owned(),
+        });
         self.inner.desk.front().disconnect(user_id, code, reason)
     }
 

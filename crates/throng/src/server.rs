@@ -12,18 +12,23 @@ use ::axum::extract::Request;
 use ::axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::{self, HeaderValue};
-use throng_backend::{Memory, OpenError, Options, Sqlite, SyncMode, Vault};
+use throng_backend::{
+    Memory, OpenError, Options, Redis, RedisError, RedisOptions, RedisStatus, Sqlite, SyncMode,
+    Vault,
+};
 use throng_engine::{Config, Engine, Exempt, Message, Rooms};
 use throng_hub::{Access, Backend, Keep, Rate, Rules};
 use throng_wire::handshake::server::is_upgrade;
 use tower::ServiceExt;
 
+use crate::cluster::Cluster;
 use crate::credentials::Authenticate;
 use crate::desk::Desk;
 use crate::endpoint::Endpoint;
 use crate::gate::Gate;
 use crate::keeper::{self, Keeper};
 use crate::mount::{BadPath, Table};
+use crate::nodes::Here;
 use crate::stats::{Refused, Stats};
 use crate::upgrade::upgrade;
 
@@ -41,11 +46,13 @@ pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) desk: Arc<Desk>,
     sqlite: Option<Arc<Sqlite>>,
+    pub(crate) cluster: Option<Cluster>,
     endpoints: Table,
     pub(crate) keeper: Keeper,
     pub(crate) gate: Gate,
     pub(crate) access: Arc<Access>,
     pub(crate) send_rate: Option<Rate>,
+    pub(crate) here: Here,
 }
 
 /// Makes a [`Server`].
@@ -55,6 +62,7 @@ pub struct Builder {
     config: Config,
     rules: Rules,
     data: Option<PathBuf>,
+    redis: Option<RedisOptions>,
     sync: SyncMode,
     memory: Option<usize>,
     resume_window: Option<Duration>,
@@ -65,6 +73,7 @@ pub struct Builder {
     recheck: Option<Duration>,
     ticket_ttl: Option<Duration>,
     session_ttl: Option<Option<Duration>>,
+    advertise: String,
     endpoints: Vec<(String, Endpoint)>,
 }
 
@@ -78,6 +87,9 @@ pub enum Error {
     /// The data directory cannot be used.
     #[error(transparent)]
     Data(#[from] OpenError),
+    /// Redis cannot be used.
+    #[error(transparent)]
+    Redis(#[from] RedisError),
     /// The worker threads could not be started.
     #[error("the workers could not be started: {0}")]
     Workers(#[from] io::Error),
@@ -156,6 +168,14 @@ impl Builder {
         self
     }
 
+    /// Shares rooms, sessions, users and bans with all servers that use the same Redis: whoever connects to one of them
+    /// meets whoever is on the others. Then nothing is kept on disk or in memory, and [`Builder::data`] has no effect.
+    /// Default: this server is on its own.
+    pub fn redis(mut self, redis: RedisOptions) -> Self {
+        self.redis = Some(redis);
+        self
+    }
+
     /// When messages that are kept on disk count as stored. Default: [`SyncMode::Full`].
     pub fn sync(mut self, sync: SyncMode) -> Self {
         self.sync = sync;
@@ -220,6 +240,13 @@ impl Builder {
         self
     }
 
+    /// Where this server can be reached, for people who look at a list of [nodes](Server::nodes). Default: nothing is
+    /// said.
+    pub fn advertise(mut self, address: impl Into<String>) -> Self {
+        self.advertise = address.into();
+        self
+    }
+
     /// Mounts an endpoint for [`Server::routes`].
     pub fn endpoint(mut self, path: impl Into<String>, endpoint: Endpoint) -> Self {
         self.endpoints.push((path.into(), endpoint));
@@ -232,7 +259,9 @@ impl Builder {
     /// When a path is not one, or threads can't be started.
     pub fn build(self) -> Result<Server, Error> {
         let endpoints = Table::new(self.endpoints)?;
-        let sqlite = match &self.data {
+        let prefix = self.redis.as_ref().map(|redis| redis.prefix.clone()).unwrap_or_default();
+        let redis = self.redis.map(Redis::connect).transpose()?;
+        let sqlite = match self.data.as_ref().filter(|_| redis.is_none()) {
             Some(data) => Some(Arc::new(Sqlite::open(
                 data,
                 Options { sync: self.sync, ..Options::default() },
@@ -240,11 +269,18 @@ impl Builder {
             None => None,
         };
         let memory = self.memory.map_or_else(Memory::default, Memory::new);
-        let keep = Keep {
-            memory: Arc::new(memory),
-            durable: sqlite.clone().map(|sqlite| sqlite as Arc<dyn Backend>),
+        let keep = match &redis {
+            // Also what is durable: nothing is kept elsewhere.
+            Some(redis) => Keep { memory: Arc::clone(redis) as Arc<dyn Backend>, durable: None },
+            None => Keep {
+                memory: Arc::new(memory),
+                durable: sqlite.clone().map(|sqlite| sqlite as Arc<dyn Backend>),
+            },
         };
-        let vault = Vault::open(self.data.as_deref(), self.sync)?;
+        let vault = match &redis {
+            Some(redis) => Vault::shared(redis.remote(), &prefix),
+            None => Vault::open(self.data.as_deref(), self.sync)?,
+        };
         let access = Arc::new(self.access.unwrap_or_else(Access::demo));
         keeper::load(&vault, &access);
         let mut rooms = Rooms::new(self.rules, keep)?;
@@ -254,12 +290,16 @@ impl Builder {
         rooms.ended = Arc::new(move |session| ended.end(session));
         rooms.resume_window = self.resume_window.unwrap_or(rooms.resume_window);
         rooms.max_rooms = self.max_rooms.unwrap_or(rooms.max_rooms);
+        let cluster = redis.map(|redis| Cluster::new(redis, rooms.resume_window));
         let desk = Desk::new();
         let rung = Arc::clone(&desk);
         let engine = Engine::start(self.config, rooms, move || rung.wake())?;
-        desk.start(engine.front())?;
+        let front = engine.front();
+        cluster.iter().for_each(|cluster| cluster.watch(front.sessions()));
+        desk.start(front)?;
         let gate = Gate {
             vault,
+            directory: cluster.as_ref().map(|cluster| cluster.directory.clone()),
             authenticate: self.authenticate,
             ticket_ttl: self.ticket_ttl.unwrap_or(TICKET_TTL),
             session_ttl: self.session_ttl.unwrap_or(Some(SESSION_TTL)),
@@ -267,10 +307,22 @@ impl Builder {
         };
         let keeper = Keeper::default();
         let send_rate = self.send_rate.unwrap_or(Some(SEND_RATE));
-        let inner =
-            Arc::new(Inner { engine, desk, sqlite, endpoints, gate, access, keeper, send_rate });
+        let here = Here::new(self.advertise)?;
+        let inner = Arc::new(Inner {
+            engine,
+            desk,
+            sqlite,
+            cluster,
+            endpoints,
+            gate,
+            access,
+            keeper,
+            send_rate,
+            here,
+        });
         inner.desk.belongs_to(&inner);
         Keeper::start(&inner, self.recheck.unwrap_or(RECHECK))?;
+        inner.cluster.iter().for_each(|cluster| cluster.start(&inner));
         Ok(Server { inner })
     }
 }
@@ -373,23 +425,39 @@ impl Server {
         self.inner.sqlite.as_ref().map(|sqlite| sqlite.stats())
     }
 
+    /// How it stands with Redis; `None` for a server on its own.
+    pub fn redis_status(&self) -> Option<RedisStatus> {
+        self.inner.cluster.as_ref().map(|cluster| cluster.redis.status())
+    }
+
+    /// Whether everything is there that is needed: Redis can be reached, where rooms are shared.
+    pub fn is_ready(&self) -> bool {
+        self.redis_status().is_none_or(|redis| {
+            !redis.servers.is_empty() && redis.servers.iter().all(|server| server.connected)
+        })
+    }
+
     /// The number of event streams.
     pub fn event_streams(&self) -> usize {
         self.inner.desk.streams()
     }
 
-    /// Whether [`Server::shutdown`] has begun.
+    /// Whether [`Server::drain`] or [`Server::shutdown`] has begun.
     pub fn is_draining(&self) -> bool {
         self.inner.engine.is_ending()
     }
 
-    /// Ends the server: upgrades are refused with `503`, every connection is closed with `1001`,
-    /// and what has not gone after `grace` is terminated. Returns when all are gone.
+    /// Ends the server: upgrades are refused with `503`, every connection is closed with `1001`, or `1012` after
+    /// [`Server::drain`], and what has not gone after `grace` is terminated. Returns when all are gone.
     pub async fn shutdown(&self, grace: Duration) {
         let server = self.clone();
         let done = tokio::task::spawn_blocking(move || {
             let sqlite = server.inner.sqlite.as_ref();
-            server.inner.engine.shutdown(grace, || sqlite.into_iter().for_each(|s| s.close()));
+            server.inner.engine.shutdown(grace, || {
+                sqlite.into_iter().for_each(|sqlite| sqlite.close());
+                let vault = &server.inner.gate.vault;
+                server.inner.cluster.iter().for_each(|cluster| cluster.end(vault));
+            });
             server.inner.keeper.end();
             server.inner.gate.vault.close();
         });

@@ -7,6 +7,7 @@ use throng_hub::{Ban, Listed, Rights, Timestamp, Unavailable};
 use throng_protocol::{Code, Fault, names};
 use throng_wire::CloseCode;
 
+use crate::cluster::Told;
 use crate::gate::ask;
 use crate::keeper::SIGNED_OUT;
 use crate::server::Server;
@@ -52,20 +53,32 @@ impl Server {
         listed.iter().map(SessionInfo::of).collect()
     }
 
-    /// Ends a session at once, connected or not: `4401`. Whether there was one.
+    /// Ends a session at once, connected or not, on whichever node: `4401`. Whether there was one.
     ///
     /// # Errors
     /// `unavailable` when that cannot be kept: then the session has ended here, but might come back after
-    /// a restart.
+    /// a restart, or on another node.
     pub async fn revoke_session(&self, id: &str) -> Result<bool, Fault> {
+        let found = self.end_session(id);
+        let mut is_elsewhere = false;
+        if let Some(cluster) = self.inner.cluster.as_ref().filter(|_| found == 0) {
+            is_elsewhere = ask(|done| cluster.directory.find(id, done)).await.unwrap_or(false);
+        }
+        self.tell(|| Told::RevokeSession { session: id.to_owned() });
+        if let Some(cluster) = &self.inner.cluster {
+            cluster.directory.end(id);
+        }
+        let kept = ask(|done| self.vault().revoke_session(id, done)).await;
+        Ok(kept.map_err(unavailable)? || found > 0 || is_elsewhere)
+    }
+
+    /// Ends a session here; how many that were.
+    pub(crate) fn end_session(&self, id: &str) -> usize {
         let front = self.inner.desk.front();
         front.sessions().refuse_session(id, front.now());
         let found = front.sessions().list(None, front.now(), |l| l.who.session_id() == id);
-        for listed in &found {
-            self.end(listed);
-        }
-        let kept = ask(|done| self.vault().revoke_session(id, done)).await;
-        Ok(kept.map_err(unavailable)? || !found.is_empty())
+        found.iter().for_each(|listed| self.end(listed));
+        found.len()
     }
 
     /// Ends all sessions of a user who is signed in, and makes tickets and tokens of up to now worthless. How many
@@ -78,17 +91,25 @@ impl Server {
         let now = front.now();
         // First what is kept, so that nothing slips in between.
         let kept = ask(|done| self.vault().revoke_user(user, now.0, done)).await;
-        let places = front.sessions().revoke_all(user, front.now());
-        for place in &places {
-            self.inner.gate.refused.ended.add();
-            front.close(*place, SIGNED_OUT, "session revoked");
-        }
+        let ended = self.end_user(user);
+        self.tell(|| Told::RevokeUser { user: user.to_owned() });
         // Times are in milliseconds: what is shown from here on is not of the one in which that happened.
         let revoked = front.now();
         while front.now() <= revoked {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        Ok(kept.map_err(unavailable)?.max(places.len()))
+        Ok(kept.map_err(unavailable)?.max(ended))
+    }
+
+    /// Ends the signed-in sessions of a user here; how many were connected.
+    pub(crate) fn end_user(&self, user: &str) -> usize {
+        let front = self.inner.desk.front();
+        let places = front.sessions().revoke_all(user, front.now());
+        for place in &places {
+            self.inner.gate.refused.ended.add();
+            front.close(*place, SIGNED_OUT, "session revoked");
+        }
+        places.len()
     }
 
     /// Makes a token worthless by its id (`jti`), until a time in milliseconds since 1970 when it is out of date
@@ -100,13 +121,21 @@ impl Server {
         let front = self.inner.desk.front();
         front.sessions().refuse_token(id, front.now());
         let kept = ask(|done| self.vault().revoke_token(id, until, done)).await;
+        self.end_token(id);
+        self.tell(|| Told::RevokeToken { token: id.to_owned() });
+        kept.map_err(unavailable)
+    }
+
+    /// Ends the sessions here that a token has opened.
+    pub(crate) fn end_token(&self, id: &str) {
+        let front = self.inner.desk.front();
+        front.sessions().refuse_token(id, front.now());
         let of_it = |listed: &Listed| {
             listed.pass.as_ref().and_then(|pass| pass.token.as_deref()) == Some(id)
         };
         for listed in &front.sessions().list(None, front.now(), of_it) {
             self.end(listed);
         }
-        kept.map_err(unavailable)
     }
 
     fn end(&self, listed: &Listed) {
@@ -135,16 +164,23 @@ impl Server {
     ) -> Result<(), Fault> {
         check(Some(room), user)?;
         let words = rights.map(|rights| rights.names().collect::<Vec<_>>().join(","));
-        let kept = ask(|done| self.vault().set_member(room, user, words, done)).await;
+        let kept = ask(|done| self.vault().set_member(room, user, words.clone(), done)).await;
         kept.map_err(unavailable)?;
         self.inner.access.set_member(room, user, rights);
         self.review(user);
+        self.tell(|| Told::Member { room: room.to_owned(), user: user.to_owned(), rights: words });
         Ok(())
     }
 
     /// Takes a user out of a room; nothing keeps the user from coming back. How many connections that were, of all
-    /// that the user has.
+    /// that the user has on this node.
     pub fn kick(&self, room: &str, user: &str) -> usize {
+        self.tell(|| Told::Kick { room: room.to_owned(), user: user.to_owned() });
+        self.evict(room, user)
+    }
+
+    /// Takes a user out of a room here.
+    pub(crate) fn evict(&self, room: &str, user: &str) -> usize {
         let front = self.inner.desk.front();
         let places = front.sessions().places(user);
         places.iter().for_each(|place| front.evict(*place, room));
@@ -163,18 +199,28 @@ impl Server {
         reason: &str,
     ) -> Result<(), Fault> {
         check(room, user)?;
-        let (is_everywhere, until) = (room.is_none(), until.map(Timestamp));
+        let until = until.map(Timestamp);
         let room = room.unwrap_or("").to_owned();
         let ban = Ban { room, user: user.to_owned(), until, reason: reason.to_owned() };
         let kept = ask(|done| self.vault().set_ban(ban.clone(), done)).await;
         kept.map_err(unavailable)?;
+        self.tell(|| {
+            let Ban { room, user, until, reason } = ban.clone();
+            Told::Ban { room, user, until: until.map(|until| until.0), reason }
+        });
+        self.shut_out(ban);
+        Ok(())
+    }
+
+    /// Puts a ban into force here.
+    pub(crate) fn shut_out(&self, ban: Ban) {
+        let (user, is_everywhere) = (ban.user.clone(), ban.room.is_empty());
         self.inner.access.ban(ban);
         if is_everywhere {
-            self.disconnect(user, FORBIDDEN, "banned");
+            self.inner.desk.front().disconnect(&user, FORBIDDEN, "banned");
         } else {
-            self.review(user);
+            self.review(&user);
         }
-        Ok(())
     }
 
     /// Ends a ban. Whether there was one.
@@ -186,6 +232,7 @@ impl Server {
         let kept = ask(|done| self.vault().lift_ban(room, user, done)).await;
         let kept = kept.map_err(unavailable)?;
         let lifted = self.inner.access.lift_ban(room, user);
+        self.tell(|| Told::LiftBan { room: room.to_owned(), user: user.to_owned() });
         self.review(user);
         Ok(kept || lifted)
     }
@@ -196,7 +243,7 @@ impl Server {
     }
 
     /// Has the connections of a user look again at what they may do.
-    fn review(&self, user: &str) {
+    pub(crate) fn review(&self, user: &str) {
         let front = self.inner.desk.front();
         front.sessions().places(user).into_iter().for_each(|place| front.review(place));
     }

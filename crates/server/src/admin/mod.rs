@@ -1,6 +1,6 @@
-//! What operators do beside the running server, in its data directory: users, sessions, tokens, secrets.
+//! What operators do beside the running server, in its data directory or in Redis: users, sessions, tokens, secrets.
 //!
-//! A server that runs there learns of every change within a second.
+//! Servers that run there learn of every change within a second.
 
 mod sessions;
 mod table;
@@ -14,13 +14,14 @@ use std::sync::mpsc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
-use throng::{SyncMode, Vault};
+use throng::{Operator, SyncMode, Vault};
 use throng_hub::Unavailable;
 
 pub(crate) use self::sessions::{SessionCommand, TokenCommand};
+pub(crate) use self::table::{moment, table};
 pub(crate) use self::users::UserCommand;
 use crate::config::{Config, Flags, Storage, Sync};
-use crate::refuse_to_start;
+use crate::{refuse_to_start, wiring};
 
 /// `throng user`, `throng session`, `throng token`, `throng secret`.
 #[derive(Debug)]
@@ -46,6 +47,10 @@ struct Place {
     /// The data directory of the server; by default that of its configuration
     #[arg(long, value_name = "DIR", global = true)]
     data: Option<String>,
+
+    /// The Redis that the servers share; by default that of their configuration (repeatable)
+    #[arg(long, value_name = "URL", global = true, conflicts_with = "data")]
+    redis: Vec<String>,
 
     /// Read this file instead of ./throng.toml
     #[arg(long, value_name = "FILE", global = true)]
@@ -75,34 +80,18 @@ impl<C: Subcommand> Admin<C> {
     /// The settings it says, and the command.
     pub(crate) fn parts(self) -> (Flags, C) {
         let data = self.place.data.map(|data| ("--data".to_owned(), "data".to_owned(), data));
-        let settings = data.into_iter().collect();
+        let redis = (!self.place.redis.is_empty()).then(|| self.place.redis.join(","));
+        let redis = redis.map(|urls| ("--redis".to_owned(), "redis.urls".to_owned(), urls));
+        let settings = data.into_iter().chain(redis).collect();
         (Flags { file: self.place.config, settings, listen: Vec::new() }, self.command)
     }
 }
 
 /// Does what is wanted. Exit status 0: done; 1: not done, with a sentence why; 2: there is no such place.
 pub(crate) fn run(config: &Config, command: Command) -> ExitCode {
-    let Storage::Directory(directory) = &config.data else {
-        return refuse_to_start(
-            &"there is no data directory: a server with data = \"memory\" keeps users and sessions only for \
-              itself and forgets them at its end; give --data DIR, or set data in throng.toml",
-        );
-    };
-    let adds = matches!(&command, Command::User(UserCommand::Add(_)));
-    if !adds && !directory.join("access.db").is_file() {
-        let shown = directory.display();
-        return refuse_to_start(&format!(
-            "there is no {shown}/access.db: no server has run with this data directory and no user was \
-             added to it"
-        ));
-    }
-    let sync = match config.sync {
-        Sync::Full => SyncMode::Full,
-        Sync::Normal => SyncMode::Normal,
-    };
-    let vault = match Vault::open(Some(directory), sync) {
+    let vault = match open(config, &command) {
         Ok(vault) => vault,
-        Err(error) => return refuse_to_start(&error),
+        Err(code) => return code,
     };
     let done = match command {
         Command::User(command) => users::run(&vault, command),
@@ -130,6 +119,44 @@ pub(crate) fn run(config: &Config, command: Command) -> ExitCode {
     }
 }
 
+/// What the servers keep: in Redis, or in a directory.
+fn open(config: &Config, command: &Command) -> Result<Vault, ExitCode> {
+    let refused = |sentence: &dyn Display| Err(refuse_to_start(sentence));
+    match wiring::redis(config) {
+        Ok(Some(options)) => {
+            return match Operator::new(options) {
+                Ok(operator) => Ok(operator.vault()),
+                Err(error) => refused(&error),
+            };
+        }
+        Ok(None) => {}
+        Err(error) => return refused(&error),
+    }
+    let Storage::Directory(directory) = &config.data else {
+        return refused(
+            &"there is no data directory: a server with data = \"memory\" keeps users and sessions only for \
+              itself and forgets them at its end; give --data DIR or --redis URL, or set data or redis.urls in \
+              throng.toml",
+        );
+    };
+    let adds = matches!(command, Command::User(UserCommand::Add(_)));
+    if !adds && !directory.join("access.db").is_file() {
+        let shown = directory.display();
+        return refused(&format!(
+            "there is no {shown}/access.db: no server has run with this data directory and no user was \
+             added to it"
+        ));
+    }
+    let sync = match config.sync {
+        Sync::Full => SyncMode::Full,
+        Sync::Normal => SyncMode::Normal,
+    };
+    match Vault::open(Some(directory), sync) {
+        Ok(vault) => Ok(vault),
+        Err(error) => refused(&error),
+    }
+}
+
 /// Asks the vault, and waits for the answer.
 fn ask<T: Send + 'static>(
     question: impl FnOnce(Box<dyn FnOnce(Result<T, Unavailable>) + Send>),
@@ -139,7 +166,8 @@ fn ask<T: Send + 'static>(
     match receiver.recv() {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) | Err(_) => Err(Failure(
-            "access.db cannot be used at the moment: is the disk full, or does somebody hold it locked?"
+            "what is kept cannot be used at the moment: is the disk full, does somebody hold access.db locked, is Redis \
+             away?"
                 .to_owned(),
         )),
     }

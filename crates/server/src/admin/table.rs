@@ -1,7 +1,7 @@
 //! Tables for people: columns as wide as they must be.
 
 /// Lines of columns, two blanks apart, with a head.
-pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
+pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = head.map(str::len);
     let rows: Vec<[String; N]> = rows.iter().map(|row| row.each_ref().map(|c| shown(c))).collect();
     for row in &rows {
@@ -23,7 +23,7 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> St
 }
 
 /// A moment in milliseconds since 1970 as `2026-11-21 13:08:09`, in UTC.
-pub(super) fn moment(millis: u64) -> String {
+pub(crate) fn moment(millis: u64) -> String {
     let (days, second) = (millis / 86_400_000, millis / 1000 % 86_400);
     // Howard Hinnant's `civil_from_days`: years of 400 years' cycles that begin in March.
     let shifted = days + 719_468;

@@ -21,8 +21,8 @@ pub(super) struct Fleet {
     events: Events,
     links: Vec<Link>,
     buffer: Vec<u8>,
-    address: SocketAddr,
-    request: Request,
+    /// Which the connections have in turn.
+    targets: Vec<(SocketAddr, Request)>,
     sources: u8,
     started: Instant,
     open: usize,
@@ -78,12 +78,12 @@ impl Fleet {
 
     /// Prepares `connections` connections; none is begun.
     pub(super) fn new(
-        address: SocketAddr,
-        request: Request,
+        targets: Vec<(SocketAddr, Request)>,
         connections: usize,
         sources: u8,
     ) -> Result<Self, Failure> {
-        if sources > 1 && !(address.is_ipv4() && address.ip().is_loopback()) {
+        let local = |address: &SocketAddr| address.is_ipv4() && address.ip().is_loopback();
+        if sources > 1 && !targets.iter().all(|(address, _)| local(address)) {
             return Err(Failure::new("several source addresses need a 127.0.0.x target"));
         }
         Ok(Self {
@@ -91,8 +91,7 @@ impl Fleet {
             events: Events::with_capacity(1024),
             links: (0..connections).map(|_| Link::new()).collect(),
             buffer: vec![0; Self::READ_BUFFER],
-            address,
-            request,
+            targets,
             sources,
             started: Instant::now(),
             open: 0,
@@ -116,9 +115,10 @@ impl Fleet {
 
     /// Begins a connection, or begins it again.
     pub(super) fn begin(&mut self, index: usize) -> Result<(), Failure> {
-        let stream = self.connect(index).map_err(|error| {
-            Failure::new(format!("cannot connect to {}: {error}", self.address))
-        })?;
+        let address = self.targets[index % self.targets.len()].0;
+        let stream = self
+            .connect(index, address)
+            .map_err(|error| Failure::new(format!("cannot connect to {address}: {error}")))?;
         let since = self.now();
         let link = &mut self.links[index];
         *link = Link { stream: Some(stream), phase: Phase::Connecting, since, ..Link::new() };
@@ -129,15 +129,15 @@ impl Fleet {
         Ok(())
     }
 
-    fn connect(&self, index: usize) -> io::Result<TcpStream> {
+    fn connect(&self, index: usize, address: SocketAddr) -> io::Result<TcpStream> {
         if self.sources <= 1 {
-            return TcpStream::connect(self.address);
+            return TcpStream::connect(address);
         }
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         let last = u8::try_from(index % usize::from(self.sources)).unwrap_or(0) + 1;
         socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, last), 0)).into())?;
-        match socket.connect(&self.address.into()) {
+        match socket.connect(&address.into()) {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {}
             Err(error) => return Err(error),
@@ -193,14 +193,15 @@ impl Fleet {
             if link.stream.is_none() {
                 continue;
             }
+            let request = &self.targets[index % self.targets.len()].1;
             let was_open = link.is_open();
             let mut result = Ok(());
             if event.is_writable() {
-                result = link.writable(&self.request);
+                result = link.writable(request);
             }
             if result.is_ok() && event.is_readable() {
                 result = loop {
-                    match link.read(index, &mut self.buffer, &self.request, self.started, work) {
+                    match link.read(index, &mut self.buffer, request, self.started, work) {
                         Ok(true) => {}
                         // The end may have come together with the last bytes.
                         Ok(false) if !event.is_read_closed() => break Ok(()),

@@ -63,9 +63,12 @@ enum Workload {
 /// What all workloads have in common.
 #[derive(clap::Args, Debug)]
 struct Common {
-    /// Process id of the server: its CPU time and memory are reported
+    /// Process id of the server: its CPU time and memory are reported; several times for several nodes, which are added up
     #[arg(long, value_name = "PID")]
-    pid: Option<u32>,
+    pid: Vec<u32>,
+    /// Another node that the connections are spread over, in turn; the first connection has the first URL
+    #[arg(long, value_name = "URL")]
+    also: Vec<String>,
     /// Pin the generator to this core
     #[arg(long, value_name = "N")]
     cpu: Option<usize>,
@@ -128,8 +131,10 @@ pub(crate) fn run(args: Args) -> ExitCode {
 impl Common {
     /// Checks the target and the server's process, pins the generator, and prepares the fleet.
     fn prepare(&self, url: &str, connections: usize) -> Result<(Fleet, Option<Process>), Failure> {
-        let target = Target::parse(url, self.allow_remote)?;
-        let server = self.pid.map(Process::open).transpose()?;
+        let server = match &*self.pid {
+            [] => None,
+            pids => Some(Process::open(pids)?),
+        };
         if let Some(cpu) = self.cpu {
             process::pin(cpu)?;
         }
@@ -137,11 +142,16 @@ impl Common {
         interrupt::listen();
         let least = connections.div_ceil(PORTS).try_into().unwrap_or(u8::MAX);
         let sources = self.sources.unwrap_or(least);
-        let mut request = target.request(self.subprotocol.as_deref())?;
-        if let Some(file) = &self.tickets {
-            request = request.with_tickets(file)?;
+        let mut targets = Vec::new();
+        for url in [url].into_iter().chain(self.also.iter().map(String::as_str)) {
+            let target = Target::parse(url, self.allow_remote)?;
+            let mut request = target.request(self.subprotocol.as_deref())?;
+            if let Some(file) = &self.tickets {
+                request = request.with_tickets(file)?;
+            }
+            targets.push((target.address, request));
         }
-        let fleet = Fleet::new(target.address, request, connections, sources)?;
+        let fleet = Fleet::new(targets, connections, sources)?;
         Ok((fleet, server))
     }
 

@@ -4,7 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::{Finding, Level};
-use crate::config::{Config, Endpoint, Kind, Listener, Rate, Sources, Storage};
+use crate::config::redis::is_plain;
+use crate::config::{Config, Endpoint, Kind, Listener, Rate, RedisMode, Sources, Storage};
 
 /// Everything, the worst first.
 pub(crate) fn findings(config: &Config) -> Vec<Finding> {
@@ -16,7 +17,8 @@ pub(crate) fn findings(config: &Config) -> Vec<Finding> {
     addresses(config, &mut found);
     limits(config, &mut found);
     files(config, &mut found);
-    if config.data == Storage::Memory {
+    redis(config, &mut found);
+    if config.data == Storage::Memory && config.redis.urls.is_empty() {
         found.note(
             "Everything is in memory: rooms' pasts, users, tickets, sessions, bans and revocations are \
              gone with the process.",
@@ -197,7 +199,7 @@ fn signing_in(config: &Config, found: &mut Found) {
                 "[login] attempts = \"5/m burst 5\"",
             );
         }
-        if config.data == Storage::Memory && !webhook.login {
+        if config.data == Storage::Memory && config.redis.urls.is_empty() && !webhook.login {
             found.warn(
                 "There is a login, but users are kept in memory: `throng user` cannot add any.",
                 "data = \"/var/lib/throng\"",
@@ -310,11 +312,57 @@ fn limits(config: &Config, found: &mut Found) {
     }
 }
 
+/// What is shared with other servers, and with whom else.
+fn redis(config: &Config, found: &mut Found) {
+    let redis = &config.redis;
+    if redis.urls.is_empty() {
+        return;
+    }
+    let is_closed = !redis.password_file.is_empty() || !redis.cert.is_empty();
+    let open = redis.urls.remote_hosts(|_| is_closed);
+    if !open.is_empty() {
+        found.danger(
+            format!(
+                "Redis at {} wants no password: whoever can reach it can read and write every room, and be \
+                 anybody.",
+                open.join(", ")
+            ),
+            "[redis] password_file = \"/etc/throng/redis-password\", and username, of a user in Redis that is for \
+             throng alone",
+        );
+    }
+    let plain = redis.urls.remote_hosts(|url| !is_plain(url));
+    if !plain.is_empty() {
+        found.warn(
+            format!(
+                "Messages, sessions and passwords travel to Redis at {} in the clear.",
+                plain.join(", ")
+            ),
+            "[redis] urls = [\"rediss://…\"], and ca for an authority of your own",
+        );
+    }
+    if redis.min_replicas == 0 && redis.mode != RedisMode::Single {
+        found.note(
+            "When a primary fails, messages that its replicas did not have yet are lost, although they were \
+             acknowledged. Clients are told.",
+            "[redis] min_replicas = 1, for which rooms cannot be written while no replica is connected",
+        );
+    }
+    found.note(
+        "Everything is in Redis, for as long as that keeps it: appendonly yes, maxmemory-policy noeviction. \
+         The other servers need the same rooms, rights, API keys and prefix.",
+        "docs/scaling.md says what else",
+    );
+}
+
 /// Files that others may read or write.
 fn files(config: &Config, found: &mut Found) {
     let secrets = [
         ("jwt.secret_file", config.jwt.secret_file.path()),
         ("webhook.secret_file", config.webhook.secret_file.path()),
+        ("redis.password_file", config.redis.password_file.path()),
+        ("redis.sentinel_password_file", config.redis.sentinel_password_file.path()),
+        ("redis.key", config.redis.key.path()),
     ];
     let keys = config.tls.key.iter().map(|key| ("tls.key", key.path()));
     for (key, path) in secrets.into_iter().chain(keys) {

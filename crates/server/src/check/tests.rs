@@ -105,6 +105,11 @@ fn what_is_dangerous() {
             "Everybody is believed about their address: limits by address and tickets that are bound to \
              one mean nothing.",
         ),
+        (
+            &[("redis.urls", "redis://127.0.0.1 rediss://10.0.0.1:6380 redis://redis.internal")],
+            "Redis at 10.0.0.1, redis.internal wants no password: whoever can reach it can read and write \
+             every room, and be anybody.",
+        ),
         (&[("limits.exempt", "0.0.0.0/0")], "The limits by address concern nobody."),
     ] {
         assert_eq!(dangers(flags), [expected], "{flags:?}");
@@ -156,6 +161,11 @@ fn limits_that_are_off_are_warnings() {
             "Sessions do not end by themselves: whoever was let in once stays until revoked.",
         ),
         (
+            "redis.urls",
+            "redis://localhost rediss://10.0.0.1:6380 redis://redis.internal",
+            "Messages, sessions and passwords travel to Redis at redis.internal in the clear.",
+        ),
+        (
             "limits.memory",
             "1000000GiB",
             "The server may use more memory than there is: the system will kill it instead.",
@@ -169,7 +179,13 @@ fn limits_that_are_off_are_warnings() {
 
 #[test]
 fn every_key_that_is_listed_is_one_and_every_change_names_one() {
-    let config = config(&[("--listen", "*:3000"), ("access.anonymous", "*"), ("jwt.leeway", "1h")]);
+    let config = config(&[
+        ("--listen", "*:3000"),
+        ("access.anonymous", "*"),
+        ("jwt.leeway", "1h"),
+        ("redis.urls", "redis://10.0.0.1"),
+        ("redis.mode", "cluster"),
+    ]);
     for path in SHOWN {
         assert!(config.shown(path).is_some(), "{path}");
     }

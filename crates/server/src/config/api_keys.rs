@@ -111,8 +111,10 @@ impl Scopes {
     pub(crate) const SESSIONS: Self = Self(8);
     /// To say who is in a room: members, kicks, bans from a room.
     pub(crate) const ROOMS: Self = Self(16);
+    /// To run the servers: sending their clients away.
+    pub(crate) const NODES: Self = Self(32);
     /// Everything.
-    pub(crate) const ALL: Self = Self(31);
+    pub(crate) const ALL: Self = Self(63);
 
     /// Whether all of `others` are among them.
     pub(crate) fn has(self, others: Self) -> bool {
@@ -134,12 +136,13 @@ impl Scopes {
     }
 }
 
-const SCOPES: [(&str, Scopes); 5] = [
+const SCOPES: [(&str, Scopes); 6] = [
     ("publish", Scopes::PUBLISH),
     ("read", Scopes::READ),
     ("tickets", Scopes::TICKETS),
     ("sessions", Scopes::SESSIONS),
     ("rooms", Scopes::ROOMS),
+    ("nodes", Scopes::NODES),
 ];
 
 impl ApiKey {

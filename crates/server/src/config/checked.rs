@@ -11,8 +11,9 @@ use super::lists::Cidrs;
 use super::machine;
 use super::rate::{ByteRate, Rate};
 use super::raw::{Kind, Mounted, RawConfig, RawEndpoint, RawLimits, RawListener, RawMount};
+use super::redis::Spread;
 use super::rooms::{RoomRule, check_rules};
-use super::sections::{Access, Jwt, Login, Tls, Webhook};
+use super::sections::{Access, Cluster, Jwt, Login, Redis, Tls, Webhook};
 use super::trust::Amount;
 use super::units::{Choice, Size};
 use super::words::{Gather, LogFormat, LogLevel, RoomName, Slow, Sources, Storage, Sync};
@@ -37,6 +38,8 @@ pub(crate) struct Config {
     pub(crate) jwt: Jwt,
     pub(crate) webhook: Webhook,
     pub(crate) tls: Tls,
+    pub(crate) redis: Redis,
+    pub(crate) cluster: Cluster,
     pub(crate) limits: Limits,
     pub(crate) log_level: LogLevel,
     pub(crate) log_format: LogFormat,
@@ -204,6 +207,8 @@ impl Config {
             jwt: Jwt::of(raw.jwt),
             webhook: Webhook::of(raw.webhook),
             tls: Tls::of(raw.tls),
+            redis: Redis::of(raw.redis),
+            cluster: Cluster::of(raw.cluster),
             limits: Limits::of(raw.limits, machine),
             log_level: set(raw.log_level),
             log_format: set(raw.log_format),
@@ -214,6 +219,18 @@ impl Config {
         };
         fit::check(&config)?;
         Ok(config)
+    }
+}
+
+impl Config {
+    /// Over how long clients are sent away when nobody says.
+    pub(crate) fn drain_spread(&self) -> Duration {
+        match self.cluster.drain_spread {
+            Spread::Fixed(spread) => spread,
+            // On its own there is nobody to go to.
+            Spread::Auto if self.redis.urls.is_empty() => Duration::ZERO,
+            Spread::Auto => Duration::from_secs(30),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::ConfigError;
 use super::checked::Config;
+use super::redis::RedisMode;
 use super::trust::{Algorithm, ClientAuth};
 use super::words::Storage;
 
@@ -10,6 +11,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     jwt(config)?;
     webhook(config)?;
     tls(config)?;
+    redis(config)?;
     proxies(config)
 }
 
@@ -108,6 +110,35 @@ fn tls(config: &Config) -> Result<(), ConfigError> {
     }
     tls.client_ca.read("tls.client_ca")?;
     tls.acme_ca.read("tls.acme_ca")?;
+    Ok(())
+}
+
+fn redis(config: &Config) -> Result<(), ConfigError> {
+    let redis = &config.redis;
+    if !redis.urls.is_empty() && config.data != Storage::Memory {
+        return wrong(
+            "redis.urls and data are two places for the same: with Redis, leave data = \"memory\", also on the \
+             command line",
+        );
+    }
+    if redis.trust_restarts && (redis.mode != RedisMode::Single || redis.min_replicas > 0) {
+        return wrong(
+            "redis.trust_restarts is for a Redis without replicas: one that takes over may lack the last messages",
+        );
+    }
+    if redis.cert.is_empty() != redis.key.is_empty() {
+        return wrong("redis.cert and redis.key need each other");
+    }
+    if !redis.username.0.is_empty() && redis.password_file.is_empty() {
+        return wrong("redis.username needs redis.password_file");
+    }
+    redis.password_file.check_secret("redis.password_file", 1)?;
+    redis.sentinel_password_file.check_secret("redis.sentinel_password_file", 1)?;
+    for (key, file) in
+        [("redis.ca", &redis.ca), ("redis.cert", &redis.cert), ("redis.key", &redis.key)]
+    {
+        file.read(key)?;
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 mod access;
 mod endpoints;
 mod limits;
+mod redis;
 mod tls;
 mod tokens;
 
@@ -151,7 +152,8 @@ impl Setting {
 
     /// Whether its value must not be repeated in an error: somebody may have put a secret there.
     pub(crate) fn is_secret(&self) -> bool {
-        const SECRET: [&str; 4] = ["api.keys", "jwt.jwks_url", "webhook.url", "tls.acme_directory"];
+        const SECRET: [&str; 5] =
+            ["api.keys", "jwt.jwks_url", "webhook.url", "tls.acme_directory", "redis.urls"];
         matches!(self, Self::Server(key) if SECRET.contains(&key.name))
     }
 
@@ -167,7 +169,8 @@ impl Setting {
 /// Every setting of the server, section by section.
 fn server_keys() -> impl Iterator<Item = &'static Key> {
     let sections = [GENERAL_KEYS, access::ACCESS_KEYS, tokens::TOKEN_KEYS, tls::TLS_KEYS];
-    sections.into_iter().chain([limits::LIMIT_KEYS, LAST_KEYS]).flatten()
+    let others = [redis::REDIS_KEYS, limits::LIMIT_KEYS, LAST_KEYS];
+    sections.into_iter().chain(others).flatten()
 }
 
 /// Those without a section.

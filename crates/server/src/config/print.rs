@@ -106,6 +106,8 @@ fn section_doc(section: &str) -> &'static str {
         "jwt" => "# Signed tokens that somebody else gives out (RFC 7519).\n",
         "webhook" => "# A service of yours that knows who somebody is.\n",
         "tls" => "# Certificates, for listeners with tls = true.\n",
+        "redis" => "# What several servers share: docs/scaling.md.\n",
+        "cluster" => "# This server among others.\n",
         "api" => "# The HTTP API, /api/v1.\n",
         "limits" => "# What clients may take before they are refused.\n",
         "log" => "# The log, on stderr.\n",

@@ -14,7 +14,7 @@ use super::lists::Cidrs;
 use super::near::suggestion;
 use super::rate::{ByteRate, Rate};
 use super::rooms::RawRoom;
-use super::sections::{RawAccess, RawJwt, RawLogin, RawTls, RawWebhook};
+use super::sections::{RawAccess, RawCluster, RawJwt, RawLogin, RawRedis, RawTls, RawWebhook};
 use super::trust::Amount;
 use super::units::{Choice, Size, Unit, Value};
 use super::words::{Gather, LogFormat, LogLevel, RoomName, Slow, Sources, Storage, Sync};
@@ -36,6 +36,8 @@ pub(crate) struct RawConfig {
     pub(crate) jwt: RawJwt,
     pub(crate) webhook: RawWebhook,
     pub(crate) tls: RawTls,
+    pub(crate) redis: RawRedis,
+    pub(crate) cluster: RawCluster,
     pub(crate) limits: RawLimits,
     pub(crate) log_level: Option<LogLevel>,
     pub(crate) log_format: Option<LogFormat>,

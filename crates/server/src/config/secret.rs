@@ -33,6 +33,19 @@ impl FilePath {
         })
     }
 
+    /// The secret that the file holds, a text without the line break at its end; `None` when none is named. The
+    /// error says nothing of what is in it.
+    pub(crate) fn secret(&self, key: &str) -> Result<Option<String>, ConfigError> {
+        let Some(bytes) = self.read(key)? else { return Ok(None) };
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned())),
+            Err(_) => {
+                let shown = self.0.display();
+                Err(ConfigError::new(format!("{key}: {shown} is not a text in UTF-8")))
+            }
+        }
+    }
+
     /// Whether the file, if one is named, holds a secret of at least `least` bytes; a line break at its end
     /// does not count. The error says nothing of what is in it.
     pub(super) fn check_secret(&self, key: &str, least: usize) -> Result<(), ConfigError> {

@@ -1,4 +1,5 @@
-//! The sections about who gets in: `[access]`, `[login]`, `[jwt]`, `[webhook]`, `[tls]`.
+//! The sections about who gets in: `[access]`, `[login]`, `[jwt]`, `[webhook]`, `[tls]`; and those about other servers:
+//! `[redis]`, `[cluster]`.
 //!
 //! Each is written down once, and becomes two types: as written in the layers, and as used.
 
@@ -7,6 +8,7 @@ use std::time::Duration;
 use super::checked::set;
 use super::lists::{Domains, GrantWords, Hosts};
 use super::rate::Rate;
+use super::redis::{Prefix, RedisMode, RedisUrls, Spread};
 use super::secret::{FilePath, FilePaths};
 use super::trust::{Algorithms, ClientAuth, Line, ServiceUrl, TlsVersion};
 
@@ -108,5 +110,38 @@ section! {
         acme_directory: ServiceUrl,
         acme_ca: FilePath,
         acme_cache: FilePath,
+    }
+}
+
+section! {
+    /// `[redis]`: what several servers share.
+    Redis, RawRedis {
+        /// None: this server is on its own.
+        urls: RedisUrls,
+        mode: RedisMode,
+        master: Line,
+        prefix: Prefix,
+        /// Empty: that of Redis' own default.
+        username: Line,
+        password_file: FilePath,
+        sentinel_username: Line,
+        sentinel_password_file: FilePath,
+        ca: FilePath,
+        /// With a key.
+        cert: FilePath,
+        key: FilePath,
+        trust_restarts: bool,
+        probe: Duration,
+        min_replicas: usize,
+        patience: Duration,
+    }
+}
+
+section! {
+    /// `[cluster]`: this server among others.
+    Cluster, RawCluster {
+        advertise: Line,
+        node_timeout: Duration,
+        drain_spread: Spread,
     }
 }

@@ -61,6 +61,14 @@ fn other_value(path: &str) -> &'static str {
         "trusted_proxies" | "exempt" => "192.0.2.7,2001:db8::/32",
         "keys" => "ci:0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a",
         "keys_file" => "/dev/null",
+        "urls" => "redis://a.example:6379,rediss://[::1]:6380/2",
+        "mode" => "cluster",
+        "master" | "username" | "sentinel_username" | "advertise" => "z",
+        "prefix" => "other",
+        "password_file" | "sentinel_password_file" | "ca" => SECRET,
+        "trust_restarts" => "true",
+        "probe" | "patience" | "node_timeout" | "drain_spread" => "6s",
+        "min_replicas" => "2",
         "data" => "/var/lib/throng",
         "level" => "debug",
         "format" => "json",
@@ -93,6 +101,9 @@ fn companions(path: &str) -> String {
         "webhook.login" => format!(
             "[login]\nenabled = true\n[webhook]\nurl = \"http://a\"\nsecret_file = {file}\n"
         ),
+        "redis.username" => format!("[redis]\npassword_file = {file}\n"),
+        "redis.cert" => format!("[redis]\nkey = {file}\n"),
+        "redis.key" => format!("[redis]\ncert = {file}\n"),
         "tls.cert" => format!("[tls]\nkey = {file}\n"),
         "tls.key" => format!("[tls]\ncert = {file}\n"),
         "tls.client_auth" => format!("[tls]\nclient_ca = {file}\n"),
@@ -211,7 +222,9 @@ fn every_key_can_be_set_in_the_file_by_variable_and_by_flag() {
         }
         let plain = match (path.as_str(), beside.as_str()) {
             // The two are as many as each other.
-            ("tls.cert" | "tls.key" | "jwt.algorithms", _) => ok("", &[], &[]),
+            ("tls.cert" | "tls.key" | "redis.cert" | "redis.key" | "jwt.algorithms", _) => {
+                ok("", &[], &[])
+            }
             _ => ok(&beside, &[], &[]),
         };
 

@@ -39,6 +39,11 @@ impl Problem {
         Self::of_http(StatusCode::NOT_FOUND, "not_found", "There is nothing at this path.")
     }
 
+    /// No server of this name shares our rooms.
+    pub(super) fn no_node() -> Self {
+        Self::of_http(StatusCode::NOT_FOUND, "not_found", "There is no node of this name.")
+    }
+
     /// Something is at this path, but for other methods.
     pub(super) fn method_not_allowed(allow: impl Into<Cow<'static, [Method]>>) -> Self {
         let text = "This method is not for this path; the header Allow says which are.";

@@ -1,8 +1,9 @@
 //! `/api/v1`: what servers do by HTTP. [`routes`] says what there is; here requests are let in, read and
-//! handed to the operation: [`publish`], [`look`], [`sessions`], [`moderate`].
+//! handed to the operation: [`publish`], [`look`], [`sessions`], [`moderate`], [`nodes`].
 
 mod look;
 mod moderate;
+mod nodes;
 mod publish;
 mod sessions;
 
@@ -20,6 +21,7 @@ use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 use throng::{Code, Fault, Target};
 
+pub(crate) use self::nodes::shown_nodes;
 use super::answer::{Problem, json, written};
 use super::message::is_name;
 use super::query::Query;
@@ -77,6 +79,9 @@ impl Call<'_> {
             ShowHistory => self.show_history().await,
             ShowPresence => self.show_presence().await,
             ShowCounts => Ok(self.show_counts()),
+            ListNodes => Ok(self.list_nodes()),
+            ShowNode => self.show_node(),
+            DrainNode => self.drain_node(&self.read(body, LARGEST_OTHER).await?),
             IssueTicket => {
                 self.issue_ticket(&self.read(body, sessions::LARGEST_TICKET).await?).await
             }

@@ -30,6 +30,7 @@ use axum::extract::Request;
 use axum::routing::any;
 use throng::{Origins, Server};
 
+pub(crate) use self::api::shown_nodes;
 pub(crate) use self::keys::NewKey;
 pub(crate) use self::login::{Login, Source};
 pub(crate) use self::tally::Tally;
@@ -53,6 +54,8 @@ pub(crate) struct Http {
     pub(crate) login: Option<Login>,
     /// How long the body of a request may take.
     pub(crate) patience: Duration,
+    /// Over how long clients are sent away when nobody says.
+    pub(crate) drain_spread: Duration,
     /// Answers of the API so far.
     pub(crate) tally: Tally,
 }

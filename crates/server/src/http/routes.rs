@@ -18,6 +18,9 @@ pub(super) enum Operation {
     ShowHistory,
     ShowPresence,
     ShowCounts,
+    ListNodes,
+    ShowNode,
+    DrainNode,
     IssueTicket,
     ListSessions,
     ListSessionsOfUser,
@@ -46,7 +49,7 @@ pub(super) struct Route {
 }
 
 /// All of them, below [`PREFIX`].
-pub(super) static ROUTES: [Route; 26] = {
+pub(super) static ROUTES: [Route; 29] = {
     use Operation::*;
     [
         post("/rooms/{room}/messages", PublishToRoom),
@@ -57,6 +60,9 @@ pub(super) static ROUTES: [Route; 26] = {
         get("/rooms/{room}/history", ShowHistory),
         get("/rooms/{room}/presence", ShowPresence),
         get("/counts", ShowCounts),
+        get("/nodes", ListNodes),
+        get("/nodes/{node}", ShowNode),
+        post("/nodes/{node}/drain", DrainNode),
         post("/tickets", IssueTicket),
         get("/sessions", ListSessions),
         delete("/sessions/{session}", RevokeSession),
@@ -131,9 +137,9 @@ impl Operation {
         use Operation::*;
         match self {
             PublishToRoom | PublishBatch | PublishToUser => Scopes::PUBLISH,
-            ListRooms | ShowRoom | ShowHistory | ShowPresence | ShowCounts | Document => {
-                Scopes::READ
-            }
+            ListRooms | ShowRoom | ShowHistory | ShowPresence | ShowCounts | ListNodes
+            | ShowNode | Document => Scopes::READ,
+            DrainNode => Scopes::NODES,
             IssueTicket => Scopes::TICKETS,
             ListSessions | ListSessionsOfUser | RevokeSession | RevokeUser | RevokeToken
             | DisconnectUser | ListBans | Ban | LiftBan => Scopes::SESSIONS,

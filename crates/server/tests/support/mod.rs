@@ -91,6 +91,10 @@ impl Server {
                     addresses.push(event["address"].as_str().unwrap().parse().unwrap())
                 }
                 Some("ready") => break,
+                // What Redis is like is nobody's fault here.
+                _ if event["target"]
+                    .as_str()
+                    .is_some_and(|of| of.starts_with("throng_backend")) => {}
                 other => panic!("{other:?}: {line}"),
             }
         }
