@@ -19,9 +19,9 @@ export async function sizes() {
     return gzipSync(outputFiles[0]?.contents ?? '', { level: 9 }).length;
   };
   return {
-    core: await weigh('index', ['./sse.js', './share.js', './renewal.js']),
+    core: await weigh('index', ['./sse.js', './share.js', './renewal.js', './tab.js']),
     sse: await weigh('sse', ['./websocket.js']),
-    share: await weigh('share', ['./client.js']),
+    share: await weigh('share', ['./client.js', './error.js']),
   };
 }
 

@@ -27,6 +27,5 @@ export function afterClose(code) {
   if (code === 1013) return 2_000;
   if (code === 4429) return 5_000;
   if (code === 4401 || code === 4408) return 0;
-  const stop = (code >= 4400 && code <= 4499) || code === 1000 || code === 1002 || code === 1003 || (code >= 1007 && code <= 1010);
-  return stop ? STOP : 0;
+  return /^(44..|100[023789]|1010)$/.test(String(code)) ? STOP : 0;
 }

@@ -5,7 +5,7 @@ import { ThrongError, refusal } from './error.js';
 import { Outbox } from './outbox.js';
 import { Room } from './room.js';
 import { Session } from './session.js';
-import { Saves, memory, tab } from './storage.js';
+import { Saves, memory } from './storage.js';
 import { transports } from './transports.js';
 
 /** @typedef {import('./websocket.js').Frame} Frame */
@@ -31,7 +31,8 @@ export class Client extends Emitter {
   /** Our own room: direct messages arrive here. @type {Room} */ me;
 
   /** @type {Options} */ #options;
-  /** @type {URL} */ #url;
+  /** @type {URL[]} */ #urls;
+  /** Attempts so far: each goes to the next address. */ #turn = -1;
   /** @type {Connection} */ #connection;
   /** @type {Outbox} */ #outbox;
   /** @type {Map<string, Room>} */ #rooms = new Map();
@@ -45,9 +46,9 @@ export class Client extends Emitter {
   /** Whether this connection has shown who we are, if we are anybody. @type {unknown} */ #shown;
   #wasOnline = false;
   #closed = false;
-  /** @type {Store<import('./session.js').Kept>} */ #identity;
-  /** @type {Store<Item[]>} */ #store;
-  /** Gives the tab's storage to the next client of the page. @type {() => void} */ #release;
+  /** @type {Store<import('./session.js').Kept>} */ #identity = memory;
+  /** @type {Store<Item[]>} */ #store = memory;
+  /** Gives the tab's storage to the next client of the page. @type {(() => void) | undefined} */ #release;
   /** @type {Promise<void> | undefined} */ #loading;
   #loaded = false;
   #saving = false;
@@ -69,14 +70,11 @@ export class Client extends Emitter {
   constructor(url, options) {
     super();
     this.#options = options;
-    this.#url = new URL(url, globalThis.location?.href);
-    this.#url.protocol = this.#url.protocol.replace('http', 'ws');
-    const { session, outbox } = options;
-    const kept = session === 'tab' || outbox === 'local' ? tab(`throng:${this.#url.href}`) : undefined;
-    /** @param {string | Store<any> | undefined} wanted @param {string} part @returns {Store<any>} */
-    const store = (wanted, part) => (typeof wanted === 'object' ? wanted : kept && wanted !== undefined && wanted !== 'memory' ? kept.store(part) : memory);
-    this.#identity = store(session, 'session');
-    this.#store = store(outbox, 'outbox');
+    this.#urls = [url, ...(options.urls ?? [])].map((text) => {
+      const address = new URL(text, globalThis.location?.href);
+      address.protocol = address.protocol.replace('http', 'ws');
+      return address;
+    });
     this.#session = new Session((kept) => this.#saves.add(() => this.#identity.save(kept)));
     this.#asks = new Asks(options.timeout ?? 30_000, (frame) => {
       if (this.status !== 'online') return 0;
@@ -84,7 +82,6 @@ export class Client extends Emitter {
       this.#connection.send({ ...frame, ref });
       return ref;
     });
-    this.#release = kept?.release ?? (() => {});
     this.#outbox = new Outbox({
       size: options.outboxSize ?? 1_000,
       backoff: options.backoff,
@@ -191,8 +188,10 @@ export class Client extends Emitter {
   close() {
     if (this.#closed) return;
     this.#connection.close();
-    this.#session.keep(''); // whoever comes next in this tab is somebody else
-    queueMicrotask(this.#release);
+    void this.#loading?.then(() => {
+      this.#session.keep(''); // whoever comes next in this tab is somebody else
+      this.#release?.();
+    });
   }
 
   /** @internal */
@@ -222,7 +221,7 @@ export class Client extends Emitter {
     this.#shown = !(ask ?? word) || ticket || token;
     if (isOver && !this.#shown) return undefined;
     return {
-      url: this.#url, name, transport, WebSocket, fetch, wake: this.#up, locks: this.#locks, ticket, token, resume, sessionId,
+      urls: this.#urls, url: /** @type {URL} */ (this.#urls[this.#turn % this.#urls.length]), name, transport, WebSocket, fetch, wake: this.#up, locks: this.#locks, ticket, token, resume, sessionId,
       rooms: [...this.#rooms.values()].filter((room) => room !== this.me).map((room) => room.request()),
     };
   }
@@ -236,6 +235,13 @@ export class Client extends Emitter {
 
   async #load() {
     try {
+      const { session, outbox } = this.#options;
+      const own = session === 'tab' || outbox === 'local' ? (await import('./tab.js')).tab(`throng:${this.#urls[0]}`) : undefined;
+      /** @param {string | Store<any> | undefined} wanted @param {string} part @returns {Store<any>} */
+      const store = (wanted = 'memory', part) => (typeof wanted === 'object' ? wanted : wanted === 'memory' ? memory : /** @type {any} */ (own).store(part));
+      this.#release = own?.release;
+      this.#identity = store(session, 'session');
+      this.#store = store(outbox, 'outbox');
       const [kept, items] = await Promise.all([this.#identity.load(), this.#store.load()]);
       this.#session.restore(kept, this.#outbox.restore(items ?? []));
     } catch (error) {
@@ -290,8 +296,7 @@ export class Client extends Emitter {
 
   /** @param {string} name @param {Frame} message @param {{ volatile?: boolean }} [options] @param {Room} [room] */
   async #publish(name, message, { volatile } = {}, room) {
-    if (room?.left) throw new ThrongError('not_joined', 'The room was left.', { room: name });
-    if (this.status === 'closed') throw new ThrongError('closed', 'The client is closed.', { room: name });
+    this.#check(name, room);
     if (!volatile) return this.#outbox.push(name, message);
     if (!room || room.joined) this.#connection.send(this.#address(name, message));
     return undefined;
@@ -299,9 +304,14 @@ export class Client extends Emitter {
 
   /** @param {Frame} frame @param {Room} [room] @returns {Promise<any>} */
   async #ask(frame, room) {
-    if (room?.left) throw new ThrongError('not_joined', 'The room was left.', { room: room.name });
-    if (this.status === 'closed') throw new ThrongError('closed', 'The client is closed.');
+    this.#check(room?.name, room);
     return this.#asks.add(frame, room);
+  }
+
+  /** Whether there is still somebody to speak to. @param {string} [name] @param {Room} [room] */
+  #check(name, room) {
+    if (room?.left) throw new ThrongError('not_joined', 'The room was left.', { room: name });
+    if (this.status === 'closed') throw new ThrongError('closed', 'The client is closed.', { room: name });
   }
 
   /** Sends a frame whose reply matters only on this connection. @param {Frame} frame @param {(reply: Frame) => void} replied */
@@ -351,8 +361,14 @@ export class Client extends Emitter {
       case 'left':
         if (ref === undefined && room) this.#refused(room, this.#complaint);
         break;
-      case 'history':
       case 'resumed':
+        // Unasked: these rooms go on from elsewhere.
+        for (const [name, answer] of Object.entries((!ref && frame.rooms) || {})) {
+          const renewed = this.#rooms.get(name);
+          if (renewed?.joined && !answer.error) this.#enter(renewed, answer);
+        }
+        break;
+      case 'history':
       case 'pong':
         break;
       default:
@@ -505,6 +521,7 @@ export class Client extends Emitter {
 
   /** @param {import('./connection.js').Status} status */
   #status(status) {
+    if (status.status === 'connecting') this.#turn += 1;
     if (status.status !== 'closed') return this.emit('status', status);
     this.#closed = true;
     this.#listen('removeEventListener');

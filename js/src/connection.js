@@ -36,7 +36,7 @@ const DOUBT = 5_000;
 const LATE = 1_000;
 
 /** Longest wait a server may ask for, in milliseconds. */
-const LONGEST = 120_000;
+const LONGEST = 3_600_000;
 
 /** We close with this when we mean to come back: to the server that is no farewell. */
 const BACK_SOON = 4000;

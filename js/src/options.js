@@ -18,6 +18,8 @@
  * @property {string | (() => string | null | undefined | Promise<string | null | undefined>)} [token] who we are, as a JWT or
  *   what else the server takes; shown with each new session
  * @property {number | false} [refresh] how long before its end a session is renewed with a ticket, in milliseconds. Default 60 000
+ * @property {string[]} [urls] other addresses of the same server or cluster: each attempt to connect goes to the next, after the
+ *   last to the first again
  * @property {string} [name] shown to others
  * @property {'memory' | 'local' | Store<Item[]>} [outbox] where unanswered messages are kept; `local` survives a reload of the
  *   tab. Default `memory`

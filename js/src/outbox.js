@@ -10,7 +10,7 @@ import { ThrongError } from './error.js';
  * @property {string} room
  * @property {Frame} message as it was when it was given to us
  * @property {number} ref 0 until it is first sent; then for ever the same
- * @property {boolean} sent may have reached the server in this session
+ * @property {boolean} sent may have been published in this session
  * @property {boolean} [flying] handed to this connection
  * @property {number} [tries] temporary refusals so far
  * @property {boolean} [slow] nothing is sent beside it
@@ -116,7 +116,8 @@ export class Outbox {
   fail(ref, error) {
     const item = this.#refs.get(ref);
     if (!item) return false;
-    item.flying = item.sent = false;
+    item.flying = false;
+    item.sent = error.code === 'unavailable'; // a storage that went away may have it
     if (!error.temporary || item.orphan) {
       this.reject(item, error);
       return true;
@@ -159,7 +160,8 @@ export class Outbox {
   drop(room, error) {
     for (const item of this.items) {
       if (item.room !== room) continue;
-      if (item.sent) item.orphan = true;
+      if (item.flying) item.orphan = true;
+      else if (item.sent) this.#uncertain(item);
       else this.reject(item, error);
     }
   }

@@ -25,11 +25,11 @@ import { ThrongError } from './error.js';
 /**
  * Events of a room: these, application messages by their `type`, and `*` for every application message.
  * @typedef {object} RoomEvents
- * @property {{ epoch: string, seq: number, recovered: boolean, userCount: number }} joined at the first join and after every
- *   return
+ * @property {{ epoch: string, seq: number, recovered: boolean, userCount: number }} joined at the first join, after every
+ *   return, and when the room goes on from elsewhere
  * @property {{ epoch: string, seq: number, missed: number }} recovered back without a gap: `missed` messages follow
- * @property {{ epoch: string, seq: number, since: { epoch: string, seq: number } }} lost back, but what came after `since` is
- *   gone or no longer kept; the next message is the one after `seq`
+ * @property {{ epoch: string, seq: number, since: { epoch: string, seq: number } }} lost what came after `since` is gone or no
+ *   longer kept: found after a return, or said by the server; the next message is the one after `seq`
  * @property {{ userId: string, info?: any, userCount: number }} user_joined
  * @property {{ userId: string, userCount: number }} user_left
  * @property {{ userCount: number, users?: User[], presenceSeq: number }} presence the list or the count is new as a whole
@@ -162,9 +162,10 @@ export class Room extends Emitter {
     return { type: 'join', room: this.name, since, rewind: this.#first ? rewind : undefined, echo, presence };
   }
 
-  /** The server has us in. @internal @param {Frame} answer `joined`, or our part of `resumed` */
+  /** The server has us in, or has us go on from elsewhere. @internal @param {Frame} answer `joined`, or our part of `resumed` */
   enter({ epoch = '', seq = 0, recovered = true, userCount = 0, presenceSeq, users, type }) {
     const since = { epoch: this.epoch, seq: this.seq };
+    const inside = this.joined; // nobody sends us a list then
     const kept = recovered && epoch === since.epoch && seq >= since.seq;
     const rewind = (this.#first && this.#options.rewind) || 0;
     this.joined = true;
@@ -177,7 +178,7 @@ export class Room extends Emitter {
     this.userCount = userCount;
     if (type === 'joined') this.#list(presenceSeq, users);
     else if (!this.#options.presence) this.#presenceSeq = presenceSeq;
-    else this.#unsure = presenceSeq !== this.#presenceSeq;
+    else if ((this.#unsure = presenceSeq !== this.#presenceSeq) && inside) this.#refresh();
     this.#first = false;
     this.#resolve(this);
     this.emit('joined', { epoch, seq, recovered, userCount });
@@ -247,7 +248,9 @@ export class Room extends Emitter {
   }
 
   #refresh() {
-    this.#host.ask({ type: 'presence', room: this.name }, this).catch(() => {});
+    this.#host.ask({ type: 'presence', room: this.name }, this).catch(({ temporary, retryAfter = 1_000 }) => {
+      if (temporary) setTimeout(() => this.#refresh(), retryAfter);
+    });
   }
 
   /** @param {number | undefined} presenceSeq @param {User[] | undefined} users */

@@ -2,6 +2,7 @@
 // client. In each tab an ordinary client speaks to the hub as it would to a server, so that every tab has its own rooms,
 // positions and outbox, and loses nothing when the host is closed and another tab takes over.
 import { Client } from './client.js';
+import { ThrongError } from './error.js';
 
 /** @typedef {import('./websocket.js').Frame} Frame */
 /** @typedef {import('./websocket.js').Target} Target */
@@ -24,7 +25,7 @@ export function share(target, ears) {
   const locks = /** @type {LockManager} */ (target.locks);
   const tabs = pages.get(locks) ?? new Map();
   pages.set(locks, tabs);
-  const key = `throng:${target.url.href}:${target.name ?? ''}`;
+  const key = `throng:${target.urls[0]}:${target.name ?? ''}`;
   if (!tabs.has(key)) tabs.set(key, new Tab(key, locks, target));
   return tabs.get(key).dial(target, ears);
 }
@@ -110,7 +111,13 @@ class Tab {
  * @property {Map<string, Place>} rooms
  */
 
-/** A guest in a room. While `held` is there, what comes waits in it. @typedef {{ held: Frame[] | undefined, echo: boolean | undefined }} Place */
+/**
+ * A guest in a room.
+ * @typedef {object} Place
+ * @property {Frame[] | undefined} held while it is there, what comes waits in it
+ * @property {boolean | undefined} echo
+ * @property {boolean} [placed] it is known where the guest begins
+ */
 
 class Hub {
   #id = random();
@@ -133,7 +140,7 @@ class Hub {
     this.#locks = locks;
     this.#target = target;
     const { name, transport, WebSocket, fetch } = target;
-    this.#options = { name, transport, WebSocket, fetch, refresh: false };
+    this.#options = { name, transport, WebSocket, fetch, refresh: false, urls: target.urls.slice(1).map(String) };
     channel.onmessage = ({ data }) => this.#note(data);
     this.#announce();
   }
@@ -190,7 +197,7 @@ class Hub {
   /** @param {import('./session.js').Kept} session */
   #open(session) {
     this.#options.session = { load: () => (session.token ? session : null), save: () => {} };
-    const trunk = (this.#trunk = new Client(this.#target.url.href, this.#options));
+    const trunk = (this.#trunk = new Client(String(this.#target.urls[0]), this.#options));
     trunk.stray = (frame) => {
       const guest = this.#asked.get(frame.ref);
       this.#asked.delete(frame.ref);
@@ -280,7 +287,7 @@ class Hub {
   /** @param {Guest} guest @param {Frame} frame */
   async #join(guest, { ref, room, since, rewind, echo }) {
     const { answer, past, place } = await this.#enter(guest, room, since, rewind, echo);
-    this.#say(guest, answer.error ? { type: 'error', ref, room, code: answer.error, message: answer.message, temporary: false } : { type: 'joined', ref, ...answer });
+    this.#say(guest, answer.error ? { type: 'error', ref, room, ...answer, code: answer.error } : { type: 'joined', ref, ...answer });
     this.#release(guest, place, past);
   }
 
@@ -316,22 +323,23 @@ class Hub {
       const room = this.#room(name);
       await inside(room);
       const { seq: head, epoch } = room;
+      place.placed = true;
       let recovered = since === undefined || since.epoch === epoch;
       /** @type {Frame[]} */
       let past = [];
       if (since && recovered && since.seq < head) {
-        past = await between(room, since.seq, head);
+        past = await between(room, epoch, since.seq, head);
         recovered = past[0]?.seq === since.seq + 1;
       }
-      if (rewind > 0 && (!since || !recovered)) past = await latest(room, rewind, head);
+      if (rewind > 0 && (!since || !recovered)) past = await latest(room, epoch, rewind, head);
       else if (!recovered) past = [];
       const seq = since && recovered ? Math.max(head, since.seq) : head;
       const users = room.exact ? [...room.users.values()] : undefined;
       return { answer: { room: name, epoch, seq, recovered, userCount: room.userCount, presenceSeq: room.presenceSeq, users }, past, place };
     } catch (error) {
       guest.rooms.delete(name);
-      const { code = 'internal', message } = /** @type {any} */ (error);
-      return { answer: { error: code, message }, past: [], place };
+      const { code = 'internal', message, temporary, retryAfter } = /** @type {any} */ (error);
+      return { answer: { error: code, message, temporary, retryAfter }, past: [], place };
     }
   }
 
@@ -363,7 +371,14 @@ class Hub {
     room.on('*', pass);
     for (const type of ['user_joined', 'user_left']) room.on(type, pass);
     room.on('presence', (list) => pass({ type: 'presence', room: room.name, ...list }));
-    room.on('lost', () => this.#dismiss(1006, 'gap')); // each tab finds out what that means for it
+    room.on('lost', ({ epoch, seq }) => {
+      const { userCount, presenceSeq } = room;
+      const renewed = { type: 'resumed', rooms: { [room.name]: { recovered: false, epoch, seq, userCount, presenceSeq } } };
+      for (const guest of this.#guests.values()) {
+        const place = guest.rooms.get(room.name);
+        if (place?.placed) this.#hand(guest, place, renewed);
+      }
+    });
     return room;
   }
 }
@@ -391,11 +406,11 @@ function inside(room) {
   });
 }
 
-/** Messages after one, up to another. @param {Room} room @param {number} after @param {number} last @returns {Promise<Frame[]>} */
-async function between(room, after, last) {
+/** Messages after one, up to another. @param {Room} room @param {string} epoch @param {number} after @param {number} last @returns {Promise<Frame[]>} */
+async function between(room, epoch, after, last) {
   /** @type {Frame[]} */ const past = [];
   for (let more = true; more && after < last;) {
-    const page = await room.history({ after, limit: PAGE });
+    const page = await pageOf(room, epoch, { after, limit: PAGE });
     past.push(...page.messages);
     more = page.more && page.messages.length > 0;
     after = past.at(-1)?.seq ?? last;
@@ -403,13 +418,21 @@ async function between(room, after, last) {
   return past;
 }
 
-/** The last messages up to one. @param {Room} room @param {number} count @param {number} last @returns {Promise<Frame[]>} */
-async function latest(room, count, last) {
+/** The last messages up to one. @param {Room} room @param {string} epoch @param {number} count @param {number} last @returns {Promise<Frame[]>} */
+async function latest(room, epoch, count, last) {
   /** @type {Frame[]} */ let past = [];
   for (let more = last > 0; more && past.length < count;) {
-    const page = await room.history({ before: past[0]?.seq ?? last + 1, limit: Math.min(PAGE, count - past.length) });
+    const page = await pageOf(room, epoch, { before: past[0]?.seq ?? last + 1, limit: Math.min(PAGE, count - past.length) });
     past = [...page.messages, ...past];
     more = page.more && page.messages.length > 0;
   }
   return past;
+}
+
+/** @param {Room} room @param {string} epoch @param {{ after?: number, before?: number, limit: number }} query */
+async function pageOf(room, epoch, query) {
+  const page = await room.history(query);
+  // The room has begun anew, and the word of that is on its way.
+  if (page.epoch !== epoch) throw new ThrongError('unavailable');
+  return page;
 }

@@ -2,7 +2,7 @@
 
 /**
  * Server-sent events one way, POST the other, for where WebSocket does not get through. To the client it speaks the
- * same frames; of commands it knows `join`, `leave`, `resume` and publishing.
+ * same frames; of commands it knows `join`, `leave`, `resume`, `presence` and publishing.
  * @type {import('./connection.js').Dial}
  */
 export const sse = (target, ears) => new EventStream(target, ears);
@@ -19,6 +19,7 @@ export const sse = (target, ears) => new EventStream(target, ears);
  * @property {Frame} [joined] what the server said, until the client asks
  * @property {Frame[]} held what came since
  * @property {number} [ref] of the client's `join`
+ * @property {number} [asked] of the client's `presence`
  */
 
 /** A stream is a stream of certain rooms: for others a new one is opened, of the same session and at the same positions. */
@@ -66,6 +67,9 @@ class EventStream {
       for (const name of names) if (!this.#rooms.has(name)) this.#add(name, frame.rooms[name]);
       for (const name of names) this.#give(name, /** @type {Place} */ (this.#rooms.get(name)));
       this.#resumed();
+    } else if (type === 'presence' && this.#rooms.has(room)) {
+      /** @type {Place} */ (this.#rooms.get(room)).asked = ref;
+      this.#renew(); // a new stream begins with the list
     } else if (type === 'history' || type === 'presence' || type === 'ping' || type === 'auth') {
       const message = 'Server-sent events have no such command.';
       if (ref) this.#soon({ type: 'error', ref, room, code: 'unsupported_data', message, temporary: false });
@@ -164,8 +168,26 @@ class EventStream {
       if (this.#careful && !proven && [...this.#rooms.values()].some(({ good }) => !good)) this.#renew();
       this.#give(frame.room, place);
       this.#resumed();
-    } else if (place && !place.told) place.held.push(frame);
+    } else if (frame.type === 'resumed') this.#renewed(frame);
+    else if (place && !place.told) place.held.push(frame);
     else if (place || !frame.room) this.#tell(frame, place);
+  }
+
+  /** Rooms go on from elsewhere. @param {Frame} frame */
+  #renewed(frame) {
+    for (const [name, { epoch, seq }] of Object.entries(frame.rooms)) {
+      const place = this.#rooms.get(name);
+      if (!place) continue;
+      [place.epoch, place.seq] = [epoch, seq];
+      if (place.told) continue;
+      // The client has not heard where it was in: it will be in from here, and that is a gap.
+      place.lost = true;
+      place.held = [];
+      place.joined = undefined;
+      if (this.#resume) delete this.#resume.rooms[name];
+      this.#renew();
+    }
+    this.#ears.frame(frame);
   }
 
   /** @param {Frame} frame */
@@ -189,10 +211,13 @@ class EventStream {
     else if (ref) this.#ears.frame({ ...joined, ref });
     else if (name === this.#own && !place.told) this.#ears.frame(joined);
     else if (!place.told) return; // the client has not asked yet
+    const { asked } = place;
     place.joined = place.ref = undefined;
     if (back) return;
     this.#release(place);
-    if (joined.users && !ref) this.#ears.frame({ ...joined, type: 'presence' });
+    if (!joined.users && !asked) return;
+    place.asked = undefined;
+    if (!ref) this.#ears.frame({ ...joined, type: 'presence', ref: asked });
   }
 
   /** Answers the client's `resume` when all rooms are there. */

@@ -2,6 +2,7 @@
  * What a transport is told.
  * @typedef {object} Target
  * @property {URL} url of the WebSocket endpoint, as `ws:` or `wss:`
+ * @property {URL[]} urls all that may be tried, this one among them
  * @property {string} [name]
  * @property {string | null} [ticket]
  * @property {string | null} [token] that says who we are: a JWT, or what the server asks its webhook about

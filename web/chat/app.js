@@ -62,7 +62,7 @@ const chat = new Chat({
     entrance.followed(status);
   },
   onConnected: () => entrance.arrived(),
-  onLimited: (wait) => banner.limited(wait),
+  onLimited: (wait, code) => banner.limited(wait, code),
 });
 
 const log = new Log({

@@ -14,6 +14,7 @@ export class Banner {
   /** Why nothing goes on until somebody signs in; '' otherwise. */ #over = '';
   /** The session ends soon. */ #ends = false;
   /** Until when the server takes no more of what we send, in ms since 1970. */ #limitedUntil = 0;
+  /** Whether that is our own doing. */ #tooFast = true;
   /** @type {ReturnType<typeof setInterval> | undefined} */ #ticker;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #goodbye;
 
@@ -67,9 +68,10 @@ export class Banner {
     this.#tick();
   }
 
-  /** The server takes no more for now. @param {number} wait in milliseconds */
-  limited(wait) {
+  /** The server takes no more for now. @param {number} wait in milliseconds @param {string} [code] why */
+  limited(wait, code = 'rate_limited') {
     this.#limitedUntil = Date.now() + wait;
+    this.#tooFast = code === 'rate_limited';
     if (this.#status.status !== 'online') return;
     clearTimeout(this.#goodbye);
     clearInterval(this.#ticker);
@@ -123,7 +125,7 @@ export class Banner {
     this.banner.hidden = false;
     this.button.hidden = true;
     this.banner.dataset.state = 'limited';
-    this.#say('You are sending too fast. The rest goes out bit by bit.');
+    this.#say(this.#tooFast ? 'You are sending too fast. The rest goes out bit by bit.' : 'Messages cannot be delivered at the moment. Yours are kept, and go out as soon as they can.');
     this.countdown.textContent = left > 0 ? `Waiting ${Math.ceil(left / 1_000)} s` : 'Sending…';
   }
 

@@ -38,7 +38,7 @@ export class Chat {
    * @param {() => void} options.onChange
    * @param {(status: import('/js/index.js').Status) => void} options.onStatus
    * @param {() => void} options.onConnected we are somebody
-   * @param {(wait: number) => void} options.onLimited the server takes no more for so many milliseconds
+   * @param {(wait: number, code: string) => void} options.onLimited the server takes no more for so many milliseconds, and why
    */
   constructor({ dial, identity, places, roster, looking, onChange, onStatus, onConnected, onLimited }) {
     this.dial = dial;
@@ -207,7 +207,7 @@ export class Chat {
     };
     client.on('status', status);
     client.on('connected', (message) => client === this.client && this.#connected(message));
-    client.on('limited', ({ retryIn }) => client === this.client && this.onLimited(retryIn));
+    client.on('limited', ({ retryIn, code }) => client === this.client && this.onLimited(retryIn, code));
     new Leftovers({ client, conversation: (room) => this.#addressed(room), onChange: this.onChange });
     this.#letters.follow(client.me);
     for (const name of this.places.rooms.keys()) this.#enter(name);

@@ -26,7 +26,12 @@ export class Items {
     let at = list.length;
     for (let i = at - 1; i >= 0 && item.seq !== undefined; i -= 1) {
       const other = list[i];
-      if (other?.kind !== 'chat' || other.epoch !== item.epoch || other.seq === undefined) continue;
+      if (other?.kind !== 'chat' || other.seq === undefined) continue;
+      if (other.epoch !== item.epoch) {
+        if (!same(other, item)) continue;
+        other.epoch = item.epoch; // the room was renewed, and has kept it
+        return false;
+      }
       if (other.seq === item.seq) return false;
       if (other.seq < item.seq) break;
       at = i;
@@ -114,6 +119,9 @@ export class Items {
     this.list.push(line);
   }
 }
+
+/** Whether they are one message under the same number of two epochs. @param {Chat} one @param {Chat} other */
+const same = (one, other) => one.seq === other.seq && one.at === other.at && one.from === other.from && one.text === other.text;
 
 /** Who comes or goes within this time of the first shares a line, in milliseconds. */
 const TOGETHER = 60_000;

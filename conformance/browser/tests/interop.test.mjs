@@ -148,8 +148,8 @@ test('close codes of the server reach the page', async () => {
   });
   await page.waitForFunction(() => document.title === 'connected');
   await server.stop('SIGTERM');
-  const goingAway = await ending;
-  assert.deepEqual([goingAway.code, goingAway.wasClean], [1001, true]);
+  const restarting = await ending;
+  assert.deepEqual([restarting.code, restarting.wasClean], [1012, true]);
 });
 
 test('a relay passes text and binary on to another page as they are', async () => {

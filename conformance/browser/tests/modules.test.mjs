@@ -78,6 +78,17 @@ test("conversation: somebody else's message with our key is theirs", () => {
   assert.deepEqual(texts(room), ['forged', 'mine (sending)']);
 });
 
+test('what a room has kept through a renewal is not shown twice', () => {
+  const { room } = entered(0);
+  const page = (/** @type {number[]} */ seqs) => seqs.map((seq) => ({ type: 'chat', from: 'u_2', text: `text ${seq}`, seq, timestamp: seq }));
+  for (const message of page([1, 2, 3])) room.receive(message, { epoch: 'e1', mine: false, looking: true });
+  room.lost();
+  room.receive({ type: 'chat', from: 'u_2', text: 'another third', seq: 3, timestamp: 9 }, { epoch: 'e2', mine: false, looking: true });
+  room.fill([...page([1, 2]), { type: 'chat', from: 'u_2', text: 'another third', seq: 3, timestamp: 9 }], { epoch: 'e2', mine: () => false, looking: false });
+  assert.deepEqual(texts(room), ['text 1', 'text 2', 'text 3', '[gap] Messages may be missing here', 'another third']);
+  assert.equal(room.unread, 0);
+});
+
 test('conversation: what comes twice is there once, a hole is told', () => {
   const { room, say } = entered();
   say(1);

@@ -36,7 +36,9 @@ pub use self::status::{Identity, Status, StatusWatch};
 /// A task of the runtime keeps it connected. When a connection breaks, it opens another one
 /// after a while (full-jitter exponential backoff, without giving up), resumes the session,
 /// rejoins its rooms where it left them, and sends again what has not been answered, under the
-/// same numbers, so that nothing is published twice.
+/// same numbers, so that nothing is published twice. What the server cannot take at the moment
+/// waits, and is sent again in its order. A server that is about to stop says when to leave it:
+/// until then all goes on as before.
 ///
 /// Clones are handles of the same session. It is closed by [`close`](Self::close), or when the
 /// last handle is gone: session, [`Room`] and [`Publisher`].

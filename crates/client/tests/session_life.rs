@@ -71,6 +71,46 @@ async fn messages_go_out_and_come_in() {
 }
 
 #[tokio::test]
+async fn each_attempt_goes_to_the_next_address() {
+    let first = Server::new(2, |number, stream| match number {
+        0 => {
+            let mut peer = Peer::greet(stream, false);
+            peer.let_in(0);
+            // About to stop.
+            peer.send(&json!({"type": "reconnect", "after": 50}));
+            peer.chat("a", 1);
+            while peer.receive().is_some() {}
+        }
+        _ => {
+            let mut peer = Peer::greet(stream, true);
+            peer.let_back_in(3);
+            peer.chat("a", 3);
+            assert_eq!(peer.closed(), Some(1000));
+        }
+    });
+    let second = Server::new(1, |_, stream| {
+        let mut peer = Peer::greet(stream, true);
+        assert_eq!(peer.credential.as_deref(), Some("resume.token"));
+        peer.let_back_in(2);
+        peer.chat("a", 2);
+        peer.close(1012);
+    });
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nowhere = format!("ws://{}/", nobody.local_addr().unwrap());
+    drop(nobody);
+    let session = session(&first).urls([second.url(), nowhere]).connect().unwrap();
+    let mut room = session.join("a", JoinOptions::default()).await.unwrap();
+    for seq in 1..=3 {
+        assert_eq!(room.next_message().await.unwrap().seq, Some(seq));
+    }
+    session.close().await;
+    first.done().await;
+    second.done().await;
+    let wrong = Session::builder("ws://127.0.0.1:1/").urls(["mailto:somebody"]).connect();
+    assert!(wrong.is_err());
+}
+
+#[tokio::test]
 async fn a_broken_connection_is_resumed() {
     let server = Server::new(3, |number, mut stream| match number {
         0 => {

@@ -43,6 +43,26 @@ export class Model {
     return room;
   }
 
+  /**
+   * A room goes on from elsewhere, as after a failover of its storage: without the last `lose` messages, or without any.
+   * @param {string} name
+   * @param {{ lose?: number, moved?: boolean }} [how] `moved`: who is there has changed meanwhile
+   */
+  renew(name, { lose = 0, moved = false } = {}) {
+    const room = this.room(name);
+    this.#count += 1;
+    room.epoch = `e${this.#count}`;
+    room.log = lose > 0 ? room.log.slice(0, -lose) : room.log;
+    room.seq = Math.max(0, room.seq - lose);
+    if (moved) room.presenceSeq += 1;
+    for (const { refs } of this.sessions.values()) {
+      for (const [ref, { seq }] of refs.get(name) ?? []) if (seq > room.seq) refs.get(name)?.delete(ref);
+    }
+    const { epoch, seq, presenceSeq, users } = room;
+    const frame = { type: 'resumed', rooms: { [name]: { recovered: false, epoch, seq, userCount: users.size, presenceSeq } } };
+    for (const member of room.members.keys()) member.peer?.say(frame);
+  }
+
   /** @param {Peer} peer */
   connect(peer) {
     const known = this.sessions.get(peer.token ?? '');

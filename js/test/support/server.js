@@ -18,6 +18,68 @@ async function listening(server) {
   return /** @type {import('node:net').AddressInfo} */ (server.address()).port;
 }
 
+/** A port that nobody has. */
+async function freePort() {
+  const probe = createServer();
+  const port = await listening(probe);
+  probe.close();
+  await once(probe, 'close');
+  return port;
+}
+
+/** A Redis that keeps nothing on disk, and ends with the test. */
+export class Redis {
+  /** @type {import('node:child_process').ChildProcess | undefined} */ #process;
+
+  /** @param {number} port @param {string} folder */
+  constructor(port, folder) {
+    this.port = port;
+    this.folder = folder;
+    this.url = `redis://127.0.0.1:${port}`;
+  }
+
+  /** Undefined where there is none to start. @param {import('node:test').TestContext} test */
+  static async start(test) {
+    const redis = new Redis(await freePort(), await mkdtemp(join(tmpdir(), 'throng-js-redis-')));
+    test.after(async () => {
+      await redis.kill();
+      await rm(redis.folder, { recursive: true, force: true });
+    });
+    return (await redis.start()) ? redis : undefined;
+  }
+
+  /** Starts it, without any data. */
+  async start() {
+    const child = spawn('redis-server', ['--port', `${this.port}`, '--bind', '127.0.0.1', '--save', '', '--dir', this.folder], { stdio: 'ignore' });
+    let missing = false;
+    child.on('error', () => { missing = true; });
+    this.#process = child;
+    await until(() => missing || this.#listens(), 'Redis to start');
+    return !missing;
+  }
+
+  /** @returns {Promise<boolean>} */
+  #listens() {
+    return new Promise((resolve) => {
+      const probe = dial(this.port, '127.0.0.1', () => {
+        probe.destroy();
+        resolve(true);
+      });
+      probe.on('error', () => resolve(false));
+    });
+  }
+
+  /** With everything it has. */
+  async kill() {
+    const child = this.#process;
+    this.#process = undefined;
+    if (!child?.pid || child.exitCode !== null || child.signalCode !== null) return;
+    const exit = once(child, 'exit');
+    child.kill('SIGKILL');
+    await exit;
+  }
+}
+
 /** Waits until something is so. @param {() => unknown} is @param {string} what */
 export async function until(is, what) {
   const end = Date.now() + PATIENCE;
@@ -42,16 +104,14 @@ export class Server {
   /**
    * Starts one that ends with the test. With `durable` its rooms survive it.
    * @param {import('node:test').TestContext} test
-   * @param {{ durable?: boolean, args?: string[] }} [options]
+   * @param {{ durable?: boolean, redis?: Redis, args?: string[] }} [options] `redis`: it is a node of many
    */
-  static async start(test, { durable = false, args = [] } = {}) {
-    const probe = createServer();
-    const port = await listening(probe);
-    probe.close();
-    await once(probe, 'close');
+  static async start(test, { durable = false, redis, args = [] } = {}) {
+    const port = await freePort();
     const data = durable ? await mkdtemp(join(tmpdir(), 'throng-js-')) : undefined;
     // Everybody may be in every room: what is tested here is the client.
-    const server = new Server(port, [...(data ? ['--data', data] : ['--memory']), '--set', 'access.anonymous=*', ...args]);
+    const place = redis ? ['--redis', redis.url] : data ? ['--data', data] : ['--memory'];
+    const server = new Server(port, [...place, '--set', 'access.anonymous=*', ...args]);
     test.after(async () => {
       await server.kill();
       if (data) await rm(data, { recursive: true, force: true });
@@ -79,6 +139,11 @@ export class Server {
         return false;
       }
     }, 'the server to start');
+  }
+
+  /** Asks it to send everybody away, and to stop. */
+  stop() {
+    this.#process?.kill('SIGTERM');
   }
 
   /** As a power cut would. */

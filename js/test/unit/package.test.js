@@ -21,7 +21,7 @@ test('the package has what it needs and nothing else', async () => {
   const [pack] = Array.isArray(answer) ? answer : Object.values(answer);
   assert.deepEqual([pack.name, pack.version], ['throng', '0.1.0']);
   const files = pack.files.map((/** @type {{ path: string }} */ { path }) => path).sort();
-  const modules = ['asks', 'backoff', 'client', 'codes', 'connection', 'emitter', 'error', 'index', 'options', 'outbox', 'renewal', 'room', 'session', 'share', 'sse', 'storage', 'transports', 'websocket'];
+  const modules = ['asks', 'backoff', 'client', 'codes', 'connection', 'emitter', 'error', 'index', 'options', 'outbox', 'renewal', 'room', 'session', 'share', 'sse', 'storage', 'tab', 'transports', 'websocket'];
   assert.deepEqual(files, [...modules.map((name) => `dist/${name}.d.ts`), ...modules.map((name) => `src/${name}.js`), 'README.md', 'package.json'].sort());
 });
 

@@ -159,6 +159,85 @@ test('presence reaches every tab and is exact in each', async (t) => {
   for (const room of rooms) assert.deepEqual([room.exact, [...room.users.keys()].sort()], [true, after]);
 });
 
+test('a room that is renewed: every tab goes on from there, without a new connection', async (t) => {
+  const browse = new Browser(t);
+  const { model } = browse.rig;
+  const tabs = [await browse.tab({ urls: ['ws://other/ws'] }), await browse.tab({ urls: ['ws://other/ws'] })];
+  const rooms = tabs.map(({ client }) => client.join('r', { presence: true }));
+  await settle();
+  const heard = rooms.map((room) => note(room, 'chat'));
+  const lost = rooms.map((room) => note(room, 'lost'));
+  const status = tabs.flatMap(({ client }) => note(client, 'status'));
+  for (let n = 1; n <= 3; n += 1) model.publish('r', 'u_x', { type: 'chat', n });
+  await settle();
+  model.room('r').users.set('u_new', 1);
+  model.renew('r', { lose: 1, moved: true });
+  model.publish('r', 'u_x', { type: 'chat', n: 4 });
+  await settle();
+  const { epoch } = model.room('r');
+  for (const [i, room] of rooms.entries()) {
+    assert.deepEqual(numbers(heard[i] ?? []), [1, 2, 3, 4]);
+    assert.deepEqual(lost[i]?.map(({ seq }) => seq), [2]);
+    assert.deepEqual([room.epoch, room.seq, room.exact], [epoch, 3, true]);
+    assert.deepEqual([...room.users.keys()].sort(), [...model.room('r').users.keys()].sort());
+  }
+  assert.deepEqual(status, []);
+  // Later the tabs take up where they are, at the next address.
+  browse.rig.network.cut();
+  model.publish('r', 'u_x', { type: 'chat', n: 5 });
+  await browse.pass(3_000);
+  for (const own of heard) assert.deepEqual(numbers(own), [1, 2, 3, 4, 5]);
+  assert.deepEqual([lost.map((events) => events.length), browse.open], [[1, 1], 1]);
+  assert.deepEqual(browse.peers.map(({ url }) => url.host), ['test', 'other']);
+});
+
+test('a room that is renewed while a tab catches up there', async (t) => {
+  const browse = new Browser(t);
+  const { rig } = browse;
+  const { client: a } = await browse.tab();
+  await a.join('r').ready;
+  const { epoch } = rig.model.room('r');
+  for (let n = 1; n <= 9; n += 1) rig.model.publish('r', 'u_x', { type: 'chat', n });
+  await settle();
+  const { client: b } = await browse.tab();
+  rig.network.manual = true;
+  const room = b.join('r', { since: { epoch, seq: 4 } });
+  const [all, lost] = [note(room, 'chat'), note(room, 'lost')];
+  await settle();
+  rig.model.renew('r', { lose: 2 });
+  rig.model.publish('r', 'u_x', { type: 'chat', n: 10 });
+  rig.network.manual = false;
+  rig.peer.flush();
+  await browse.pass(3_000);
+  assert.deepEqual([room.joined, room.epoch, room.seq], [true, rig.model.room('r').epoch, 8]);
+  assert.equal(lost.length, 1);
+  rig.model.publish('r', 'u_x', { type: 'chat', n: 11 });
+  await settle();
+  assert.deepEqual(numbers(all), [11], 'nothing of one epoch under the numbers of the other');
+});
+
+test('the past cannot be had at the moment: the tab joins when it can', async (t) => {
+  const browse = new Browser(t);
+  const { rig } = browse;
+  const { client: a } = await browse.tab();
+  await a.join('r').ready;
+  for (let n = 1; n <= 3; n += 1) rig.model.publish('r', 'u_x', { type: 'chat', n });
+  await settle();
+  const { peer } = rig;
+  const { onframe } = peer;
+  let refusals = 0;
+  peer.onframe = (frame) => {
+    if (frame.type !== 'history' || refusals === 2) return onframe(frame);
+    refusals += 1;
+    return peer.say({ type: 'error', ref: frame.ref, room: 'r', code: 'unavailable', message: 'no', temporary: true, retryAfter: 1_000 });
+  };
+  const { client: b } = await browse.tab();
+  const room = b.join('r', { rewind: 2 });
+  const all = note(room, 'chat');
+  await browse.pass(4_000);
+  assert.deepEqual([refusals, room.joined, numbers(all)], [2, true, [2, 3]]);
+});
+
 test('the tab with the connection goes: another takes over, nothing is lost or doubled', async (t) => {
   const browse = new Browser(t);
   const { rig } = browse;

@@ -23,6 +23,9 @@ function start(t) {
   return { server, client };
 }
 
+/** @param {any[]} messages */
+const numbers = (messages) => messages.map(({ n }) => n);
+
 /** Streams need more turns than frames do. */
 const happen = async () => {
   for (let i = 0; i < 25; i += 1) await settle();
@@ -35,6 +38,71 @@ const pass = async (/** @type {number} */ ms) => {
     await happen();
   }
 };
+
+test('rooms that are renewed: the stream goes on, at the new position', async (t) => {
+  const { server, client: make } = start(t);
+  const client = make();
+  const [room, other] = [client.join('r', { presence: true }), client.join('s')];
+  await happen();
+  const [all, lost, elsewhere] = [note(room, 'chat'), note(room, 'lost'), note(other, 'lost')];
+  for (let n = 1; n <= 3; n += 1) server.model.publish('r', 'u_x', { type: 'chat', n });
+  await happen();
+  const streams = server.streams.length;
+  server.model.renew('r', { lose: 1 });
+  server.model.publish('r', 'u_x', { type: 'chat', n: 4 });
+  await happen();
+  const { epoch } = server.model.room('r');
+  assert.deepEqual([numbers(all), lost.length, elsewhere.length], [[1, 2, 3, 4], 1, 0]);
+  assert.deepEqual([room.epoch, room.seq, server.streams.length], [epoch, 3, streams]);
+  // Who is there has changed: the list comes with another stream, and nothing else is lost or doubled.
+  server.model.room('r').users.set('u_new', 1);
+  server.model.renew('r', { moved: true });
+  server.model.publish('r', 'u_x', { type: 'chat', n: 5 });
+  await happen();
+  assert.equal(server.streams.length, streams + 1);
+  assert.deepEqual([...room.users.keys()].sort(), [client.userId, 'u_new'].sort());
+  assert.match(server.stream.url.searchParams.get('lastEventId') ?? '', new RegExp(`^${server.model.room('r').epoch}\\.`));
+  server.model.publish('r', 'u_x', { type: 'chat', n: 6 });
+  server.cut();
+  server.model.publish('r', 'u_x', { type: 'chat', n: 7 });
+  await pass(2_000);
+  assert.deepEqual([numbers(all), lost.length, client.status], [[1, 2, 3, 4, 5, 6, 7], 2, 'online']);
+});
+
+test('a room that is renewed before the client was told that it is in', async (t) => {
+  const { server, client: make } = start(t);
+  for (let n = 1; n <= 3; n += 1) server.model.publish('r', 'u_x', { type: 'chat', n });
+  const client = make();
+  const room = client.join('r', { since: { epoch: server.model.room('r').epoch, seq: 1 } });
+  const [all, lost] = [note(room, 'chat'), note(room, 'lost')];
+  for (let i = 0; i < 40 && server.streams.length === 0; i += 1) await settle();
+  server.model.renew('r');
+  await happen();
+  server.model.publish('r', 'u_x', { type: 'chat', n: 4 });
+  await happen();
+  assert.deepEqual([room.joined, room.epoch, room.seq], [true, server.model.room('r').epoch, 4]);
+  assert.ok(numbers(all).at(-1) === 4 && new Set(numbers(all)).size === all.length, String(numbers(all)));
+  assert.ok(lost.length === 1 || all.length === 3, 'all of it, or the word that it is not');
+});
+
+test('a draining server: the stream moves in its slot, to another address', async (t) => {
+  const { server, client: make } = start(t);
+  const client = make({ urls: ['ws://other/base/ws'] });
+  const room = client.join('r');
+  const all = note(room, 'chat');
+  await happen();
+  server.stream.say({ type: 'reconnect', after: 2_000 });
+  await happen();
+  server.model.publish('r', 'u_x', { type: 'chat', n: 1 });
+  await pass(1_000);
+  const before = server.streams.length;
+  await pass(1_500);
+  assert.ok(server.streams.length > before);
+  assert.equal(server.stream.url.host, 'other');
+  server.model.publish('r', 'u_x', { type: 'chat', n: 2 });
+  await happen();
+  assert.deepEqual([numbers(all), client.status], [[1, 2], 'online']);
+});
 
 test('a stream of the rooms, and posts the other way', async (t) => {
   const { server, client: make } = start(t);

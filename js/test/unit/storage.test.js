@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { tab } from '../../src/storage.js';
+import { tab } from '../../src/tab.js';
 import { Locks, Tab, browser, reload } from '../support/browser.js';
 import { Rig, outcome, settle } from '../support/rig.js';
 

@@ -11,11 +11,13 @@ use crate::session::core::{Admission, Core, Settings};
 use crate::session::driver::{Connector, Credentials, Driver, TicketFuture};
 use crate::session::status::Status;
 use crate::session::{Handle, Session};
+use crate::target::Target;
 
 /// How a [`Session`] is to be.
 #[must_use]
 pub struct SessionBuilder {
     client: Result<Client, Error>,
+    others: Vec<Result<Target, Error>>,
     name: Option<String>,
     credentials: Credentials,
     buffer: usize,
@@ -30,6 +32,7 @@ impl SessionBuilder {
     pub(crate) fn with(client: Result<Client, Error>) -> Self {
         Self {
             client,
+            others: Vec::new(),
             name: None,
             credentials: Credentials::None,
             buffer: 256 << 10,
@@ -43,6 +46,15 @@ impl SessionBuilder {
                 seed: 0,
             },
         }
+    }
+
+    /// Other addresses of the same server or cluster: each attempt to connect goes to the next
+    /// address, after the last to the first again. So a session comes back through whichever node
+    /// is there, and leaves one that is about to stop. The first address is that of the session.
+    /// Default: none.
+    pub fn urls<U: AsRef<str>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
+        self.others = urls.into_iter().map(|url| Target::parse(url.as_ref())).collect();
+        self
     }
 
     /// The display name that a visitor without a ticket asks for. Default: none.
@@ -118,17 +130,24 @@ impl SessionBuilder {
     ///
     /// # Errors
     ///
-    /// [`Url`](Error::Url), [`Entropy`](Error::Entropy). Other settings that cannot be used
+    /// [`Url`](Error::Url), also of one of [`urls`](Self::urls), [`Entropy`](Error::Entropy). Other settings that cannot be used
     /// close the session.
     pub fn connect(mut self) -> Result<Session, Error> {
         let client = self.client?;
+        let others = self.others.into_iter().collect::<Result<_, _>>()?;
         self.settings.seed = entropy::seed()?;
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (sender, status) = watch::channel(Status::Connecting);
         let returned = Arc::new(Notify::new());
         let max_open = self.settings.outbox.saturating_add(OPEN);
         let core = Core::new(Instant::now(), self.settings);
-        let connector = Connector { client, name: self.name, credentials: self.credentials };
+        let connector = Connector {
+            client,
+            others,
+            attempts: 0,
+            name: self.name,
+            credentials: self.credentials,
+        };
         let driver =
             Driver::new(core, connector, receiver, Arc::clone(&returned), sender, max_open);
         tokio::spawn(driver.run());
@@ -147,6 +166,7 @@ impl std::fmt::Debug for SessionBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SessionBuilder")
             .field("client", &self.client)
+            .field("others", &self.others)
             .field("name", &self.name)
             .field("settings", &self.settings)
             .finish_non_exhaustive()

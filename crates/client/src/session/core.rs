@@ -35,7 +35,7 @@ use crate::session::core::ending::Step;
 use crate::session::core::outbox::{Outbox, Send};
 use crate::session::core::room::{Events, Membership, Room};
 use crate::session::error::{CloseReason, SessionError};
-use crate::session::event::{HistoryQuery, JoinOptions, Page, RoomEvent, Sent};
+use crate::session::event::{HistoryQuery, JoinOptions, Page, Position, RoomEvent, Sent};
 use crate::session::incoming::{self, Incoming};
 use crate::session::status::{Identity, Status};
 
@@ -173,8 +173,9 @@ enum Request {
     Resume(Vec<RoomKey>),
     Leave(Option<Token>),
     History(RoomKey, Token, HistoryQuery),
-    Gap(RoomKey, u64),
-    Presence,
+    /// What follows the position.
+    Gap(RoomKey, Position),
+    Presence(RoomKey),
     Ping(Token, Instant),
     Auth(Token),
 }
@@ -284,8 +285,11 @@ impl Core {
         if matches!(room.membership, Membership::Refused(until) if until <= now) {
             self.send_join(key);
         } else {
-            room.handle_timeout(now);
+            let ask = room.handle_timeout(now);
             self.fill_gap(now, key);
+            if ask {
+                self.send_presence(key);
+            }
         }
     }
 

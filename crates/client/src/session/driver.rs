@@ -18,21 +18,22 @@ use crate::error::{Error, Fault};
 use crate::message::Message;
 use crate::receiver::Receiver;
 use crate::sender::Sender;
-use crate::session::core::{Answer, Core, End, Output, RoomKey, Target, Token};
+use crate::session::core::{self, Answer, Core, End, Output, RoomKey, Token};
 use crate::session::error::{CloseReason, SessionError};
 use crate::session::event::{HistoryQuery, JoinOptions};
 use crate::session::feed::Feed;
 use crate::session::outgoing::Body;
 use crate::session::status::Status;
 use crate::subprotocols::Credential;
+use crate::target::Target;
 
 /// What the handles ask of the task.
 pub(crate) enum Command {
     Join { name: String, options: JoinOptions, feed: Arc<Feed>, buffer: usize, reply: Reply },
     Me { feed: Arc<Feed>, buffer: usize, reply: Reply },
     Leave { key: RoomKey, reply: Reply },
-    Publish { target: Target, body: Body, reply: Reply },
-    Volatile { target: Target, body: Body },
+    Publish { target: core::Target, body: Body, reply: Reply },
+    Volatile { target: core::Target, body: Body },
     History { key: RoomKey, query: HistoryQuery, reply: Reply },
     Ping { reply: Reply },
     Auth { ticket: String, reply: Reply },
@@ -51,6 +52,10 @@ pub(crate) type TicketFuture = Pin<Box<dyn Future<Output = Option<String>> + Sen
 /// How connections are opened.
 pub(crate) struct Connector {
     pub(crate) client: Client,
+    /// Where else to connect.
+    pub(crate) others: Vec<Target>,
+    /// So many attempts were made.
+    pub(crate) attempts: usize,
     pub(crate) name: Option<String>,
     pub(crate) credentials: Credentials,
 }
@@ -394,12 +399,18 @@ impl Drop for Tables {
 }
 
 impl Connector {
-    /// Opens a connection: with the token of a session, or with a new ticket.
+    /// Opens a connection, each time at the next address: with the token of a session, or with a
+    /// new ticket.
     fn open(
-        &self,
+        &mut self,
         resume: Option<String>,
     ) -> impl Future<Output = Result<WebSocket, End>> + Send + 'static {
         let mut client = self.client.clone().subprotocol(SUBPROTOCOL);
+        let turn = self.attempts % (self.others.len() + 1);
+        if let Some(other) = turn.checked_sub(1).and_then(|turn| self.others.get(turn)) {
+            client.target = other.clone();
+        }
+        self.attempts = self.attempts.wrapping_add(1);
         if let Some(name) = &self.name {
             client.target.add_query("name", name);
         }

@@ -34,8 +34,9 @@ pub enum SessionError {
     Full,
 
     // The way.
-    /// Sent, but the connection broke before the answer, and the server does not know the
-    /// session any more: it may have been published or not.
+    /// Sent, but the connection broke before the answer, or the answer was that it cannot be
+    /// stored for now; and the server does not know the session any more: it may have been
+    /// published or not.
     #[error("it is not known whether this was published")]
     Uncertain,
     /// The connection broke before the answer to a ping.

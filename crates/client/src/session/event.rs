@@ -14,7 +14,8 @@ pub enum RoomEvent {
     /// An application message: each exactly once and in order, but for what [`Lost`](Self::Lost)
     /// tells.
     Message(RoomMessage),
-    /// The room was joined; also after each reconnection.
+    /// The room was joined; also after each reconnection, and when it goes on from elsewhere because
+    /// the server has lost some of it.
     Joined(Joined),
     /// What came before this position and has not been seen, will not be: the room's history
     /// does not reach back, or the room began anew.

@@ -4,6 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use throng_protocol::Code;
+
 use crate::session::backoff::{Backoff, Random};
 use crate::session::core::Token;
 use crate::session::error::{Refusal, SessionError};
@@ -35,12 +37,14 @@ struct Lane {
     open: bool,
     /// Named in `ready`.
     listed: bool,
-    /// Those with a `ref` first, in the order they were sent; then in the order of `push`.
+    /// In the order of `push`, but for those that are sent again after a loss: as they were sent.
     queue: VecDeque<Entry>,
     /// In the order they were sent.
     flight: VecDeque<Entry>,
     /// Nothing is sent before: the server wants a pause.
     hold: Option<Instant>,
+    /// Those up to this number go one at a time, so that none overtakes a refused one again.
+    careful: u64,
     backoff: Backoff,
 }
 
@@ -97,6 +101,7 @@ impl Outbox {
             queue: VecDeque::new(),
             flight: VecDeque::new(),
             hold: None,
+            careful: 0,
             backoff: Backoff::new(RETRY, MAX_RETRY),
         });
         lane.queue.push_back(entry);
@@ -224,7 +229,8 @@ impl Outbox {
     }
 
     /// The message with this `ref` was refused. The token of one that is given up; one refused
-    /// for a while is sent again later, before those behind it, with another `ref`.
+    /// for a while is sent again later, before those behind it. It keeps its `ref` when it may
+    /// have been published all the same: what could not be reached may have it.
     pub(crate) fn handle_refusal(
         &mut self,
         now: Instant,
@@ -247,8 +253,11 @@ impl Outbox {
             None => lane.backoff.next(random),
         };
         lane.hold = Some(lane.hold.unwrap_or(now).max(now + wait));
-        entry.reference = None;
-        let before = |other: &Entry| other.reference.is_some() || other.number < entry.number;
+        lane.careful = self.pushed;
+        if refusal.code != Code::Unavailable.name() {
+            entry.reference = None;
+        }
+        let before = |other: &Entry| other.number < entry.number;
         let place = lane.queue.iter().take_while(|other| before(other)).count();
         lane.queue.insert(place, entry);
         None
@@ -346,9 +355,9 @@ impl Outbox {
 
 impl Lane {
     fn may_send(&self, now: Instant) -> bool {
+        let window = |next: &Entry| if next.number <= self.careful { 1 } else { IN_FLIGHT };
         self.open
-            && self.flight.len() < IN_FLIGHT
-            && !self.queue.is_empty()
+            && self.queue.front().is_some_and(|next| self.flight.len() < window(next))
             && self.hold.is_none_or(|until| until <= now)
     }
 

@@ -5,6 +5,8 @@
 //! history. The same goes for what the reader had no room for: it is not kept but fetched
 //! again when there is room, so that a slow reader neither takes memory nor holds up others.
 
+mod telling;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,6 +45,8 @@ pub(crate) struct Room {
     /// the number may be of an epoch that has passed.
     published: BTreeMap<u64, Sure>,
     roster: Roster,
+    /// When to ask again who is there.
+    ask_users: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +70,8 @@ pub(crate) enum How {
     Resume,
     /// By itself; it does not know what has been seen.
     Unasked,
+    /// By itself, of a room that is joined: it goes on from elsewhere.
+    Renewed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +128,7 @@ impl Room {
             pending: Pending::default(),
             published: BTreeMap::new(),
             roster,
+            ask_users: None,
         }
     }
 
@@ -164,6 +171,7 @@ impl Room {
     /// The connection is gone.
     pub(crate) fn handle_disconnected(&mut self) {
         self.membership = Membership::Away;
+        self.ask_users = None;
         if self.gap == Gap::Asked {
             self.gap = Gap::Open(None);
         }
@@ -183,13 +191,17 @@ impl Room {
         self.reader.as_ref().is_some_and(|reader| reader.starved)
     }
 
-    /// `joined`, or this room's part of `resumed`. True if the list of users has to be asked
-    /// for.
+    /// `joined`, or this room's part of `resumed`, asked for or not. True if the list of users
+    /// has to be asked for.
     pub(crate) fn handle_joined(&mut self, place: Place, how: How, events: &mut Events) -> bool {
         self.membership = Membership::Joined;
         self.backoff.reset();
         let position = Position { epoch: place.epoch, seq: place.seq };
         let mut recovered = true;
+        if how == How::Renewed {
+            // A rewind that has not begun never will.
+            self.rewinding = None;
+        }
         match &mut self.seen {
             Some(seen) if self.rewinding.is_none() => {
                 let same = seen.epoch == position.epoch && seen.seq <= position.seq;
@@ -199,7 +211,7 @@ impl Room {
                     self.gap = Gap::None;
                     self.published.clear();
                     self.pending.lost = Some(position.clone());
-                } else if how != How::Unasked {
+                } else if matches!(how, How::Join | How::Resume) {
                     // Everything after `seen` comes by itself.
                     self.gap = Gap::None;
                 } else if seen.seq < position.seq {
@@ -296,26 +308,46 @@ impl Room {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         match (self.membership, self.gap) {
             (Membership::Refused(until), _) => Some(until),
-            (Membership::Joined, Gap::Open(until)) => until,
+            (Membership::Joined, Gap::Open(until)) => until.into_iter().chain(self.ask_users).min(),
+            (Membership::Joined, _) => self.ask_users,
             _ => None,
         }
     }
 
-    /// Lets [`poll_gap`](Self::poll_gap) go on when its time has come.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+    /// Lets [`poll_gap`](Self::poll_gap) go on when its time has come. True if the list of users
+    /// has to be asked for.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> bool {
         if let Gap::Open(Some(until)) = self.gap
             && until <= now
         {
             self.gap = Gap::Open(None);
         }
+        self.is_joined() && self.ask_users.take_if(|at| *at <= now).is_some()
+    }
+
+    /// The list of users cannot be had for now.
+    pub(crate) fn retry_users(&mut self, at: Instant) {
+        self.ask_users = Some(at);
+    }
+
+    /// Whether what has been seen is of this past.
+    pub(crate) fn is_of(&self, epoch: &str) -> bool {
+        self.seen.as_ref().is_some_and(|seen| seen.epoch == epoch)
     }
 
     /// The page of the history that [`poll_gap`](Self::poll_gap) wanted.
     /// It was asked to begin after the message `after`, and by the user `us`.
-    pub(crate) fn handle_page(&mut self, after: u64, page: Page, us: &str, events: &mut Events) {
-        if self.gap != Gap::Asked {
+    pub(crate) fn handle_page(
+        &mut self,
+        after: &Position,
+        page: Page,
+        us: &str,
+        events: &mut Events,
+    ) {
+        if self.gap != Gap::Asked || !self.is_of(&after.epoch) {
             return;
         }
+        let after = after.seq;
         self.gap = Gap::Open(None);
         let Some(seen) = self.seen.as_mut().filter(|seen| seen.seq == after) else { return };
         if page.epoch != seen.epoch {
@@ -433,49 +465,6 @@ impl Room {
             self.published.pop_first();
             seen.seq = seen.seq.max(seq);
         }
-    }
-
-    /// Tells what is still to be told. False if something is left of it.
-    fn flush(&mut self, events: &mut Events) -> bool {
-        if let Some(position) = self.pending.lost.clone() {
-            if !self.give(RoomEvent::Lost(position), events) {
-                return false;
-            }
-            self.pending.lost = None;
-        }
-        if let Some(joined) = self.pending.joined.clone() {
-            if !self.give(RoomEvent::Joined(joined), events) {
-                return false;
-            }
-            self.pending.joined = None;
-        }
-        if self.pending.presence && !self.roster.is_awaited() {
-            let (user_count, users) = (self.roster.count(), self.roster.list());
-            let event = RoomEvent::Presence { user_count, users };
-            if !self.give(event, events) {
-                return false;
-            }
-            self.pending.presence = false;
-        }
-        true
-    }
-
-    /// Tells of `event`, after what is still to be told. False if there is no room for it.
-    fn emit(&mut self, event: RoomEvent, events: &mut Events) -> bool {
-        self.flush(events) && self.give(event, events)
-    }
-
-    fn give(&mut self, event: RoomEvent, events: &mut Events) -> bool {
-        let Some(reader) = &mut self.reader else { return true };
-        let cost = event.cost();
-        // One that is larger than the buffer has room when the buffer is empty.
-        if cost > reader.credit && reader.credit < reader.capacity {
-            reader.starved = true;
-            return false;
-        }
-        reader.credit = reader.credit.saturating_sub(cost);
-        events.push(event);
-        true
     }
 }
 

@@ -69,7 +69,7 @@ impl Roster {
         }
         self.awaited = true;
         // The server sends the list if it saw that ours is old.
-        how == How::Unasked || told.is_none()
+        matches!(how, How::Unasked | How::Renewed) || told.is_none()
     }
 
     /// `presence`, asked for or not. False if it is older than what is known.

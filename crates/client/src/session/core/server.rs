@@ -119,6 +119,13 @@ impl Core {
                     _ => {}
                 }
             }
+            Incoming::Resumed(resumed) if resumed.reference.is_none() => {
+                for (name, place) in resumed.rooms {
+                    if let Some(key) = self.joined_key(&name).filter(|_| place.error.is_none()) {
+                        self.handle_joined(now, key, place, How::Renewed);
+                    }
+                }
+            }
             Incoming::Resumed(mut resumed) => {
                 let request = resumed.reference.and_then(|it| self.requests.remove(&it));
                 if let Some(Request::Resume(keys)) = request {
@@ -173,7 +180,7 @@ impl Core {
                         let identity = self.identity.clone();
                         let us = identity.as_ref().map_or("", |identity| &identity.user_id);
                         self.with_room(key, |room, events| {
-                            room.handle_page(after, page(), us, events);
+                            room.handle_page(&after, page(), us, events);
                         });
                         self.fill_gap(now, key);
                     }
@@ -240,10 +247,7 @@ impl Core {
             self.send_history(key, token, query);
         }
         if ask {
-            let reference = self.reference();
-            let command = Writer::new("presence").string("room", &name);
-            self.commands.push_back(command.number("ref", reference).finish());
-            self.requests.insert(reference, Request::Presence);
+            self.send_presence(key);
         }
         self.fill_gap(now, key);
     }
@@ -300,8 +304,19 @@ impl Core {
             ) => {
                 self.answer(token, Err(refusal.into()));
             }
-            Some(Request::Gap(key, _)) => self.handle_gap_refused(now, key, &refusal),
-            Some(Request::Presence) => {}
+            Some(Request::Gap(key, after)) => {
+                // The answer to what was asked before the room was renewed says nothing.
+                if self.rooms.get(&key).is_some_and(|room| room.is_of(&after.epoch)) {
+                    self.handle_gap_refused(now, key, &refusal);
+                }
+            }
+            Some(Request::Presence(key)) => {
+                if let Some(room) = self.rooms.get_mut(&key).filter(|_| refusal.temporary) {
+                    let least = refusal.retry_after.unwrap_or_default();
+                    let wait = room.backoff.next_after(least, &mut self.random);
+                    room.retry_users(now + wait);
+                }
+            }
         }
     }
 
@@ -365,6 +380,16 @@ impl Core {
         }
     }
 
+    /// Asks who is in a room.
+    pub(super) fn send_presence(&mut self, key: RoomKey) {
+        let reference = self.reference();
+        if let Some(room) = self.rooms.get(&key) {
+            let command = Writer::new("presence").string("room", &room.name);
+            self.commands.push_back(command.number("ref", reference).finish());
+            self.requests.insert(reference, Request::Presence(key));
+        }
+    }
+
     /// Fetches what is missing in a room, if something is and there is room for it.
     pub(super) fn fill_gap(&mut self, now: Instant, key: RoomKey) {
         let online = self.is_online();
@@ -375,7 +400,7 @@ impl Core {
             let query = HistoryQuery::after(seen.seq).limit(limit);
             let command = outgoing::history(reference, &name, &query, Some(&seen.epoch));
             self.commands.push_back(command);
-            self.requests.insert(reference, Request::Gap(key, seen.seq));
+            self.requests.insert(reference, Request::Gap(key, seen));
         }
     }
 }

@@ -1,3 +1,4 @@
+mod cluster;
 mod model;
 mod properties;
 mod scenarios;

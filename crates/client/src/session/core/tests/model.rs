@@ -1,6 +1,6 @@
 //! A naive server: rooms as lists, sessions as maps, everything done at once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
 use serde_json::{Value, json};
 
@@ -18,6 +18,8 @@ pub(super) struct ModelRoom {
     pub(super) epoch: u32,
     /// All messages of all epochs; `log[&epoch][seq - 1]`.
     pub(super) log: BTreeMap<u32, Vec<Entry>>,
+    /// How many messages an epoch has taken over from the one before.
+    pub(super) carried: BTreeMap<u32, usize>,
     /// The history begins behind this one.
     pub(super) trimmed: u64,
     pub(super) users: BTreeSet<String>,
@@ -52,8 +54,8 @@ impl ModelRoom {
 struct ModelSession {
     /// What every `ref` was used for.
     used: HashMap<u64, Value>,
-    /// The answers to publishes.
-    published: HashMap<(String, u64), u64>,
+    /// The answers to publishes, and their ids.
+    published: HashMap<(String, u64), (u64, u64)>,
     /// The newest `ref` of each room.
     newest: HashMap<String, u64>,
     user: String,
@@ -80,6 +82,13 @@ pub(super) struct Server {
     /// So many of the next publishes are refused for a while.
     pub(super) refuse: u32,
     refused: bool,
+    /// So many of the next publishes are refused because the storage is away; every other one is
+    /// stored all the same.
+    pub(super) away: u32,
+    /// Messages that were published and are gone.
+    pub(super) lost: HashSet<u64>,
+    /// So many of the next questions about the past or about who is there are refused.
+    pub(super) refuse_questions: u32,
     /// So many of the next attempts to join or come back are refused for a while.
     pub(super) refuse_joins: u32,
 }
@@ -122,6 +131,40 @@ impl Server {
         self.append(room, id, "other");
     }
 
+    /// The server is about to stop.
+    pub(super) fn slot(&mut self, after: u64) {
+        self.send(json!({"type": "reconnect", "after": after}));
+    }
+
+    /// The room goes on from elsewhere, without the last `lose` messages. With `user`, somebody
+    /// has come or gone unseen.
+    pub(super) fn renew(&mut self, room: &str, lose: usize, user: Option<&str>) {
+        let Some(state) = self.rooms.get_mut(room) else { return };
+        let log = state.log.get(&state.epoch).cloned().unwrap_or_default();
+        let kept = log.len().saturating_sub(lose);
+        self.lost.extend(log[kept..].iter().map(|entry| entry.id));
+        // What was lost without an answer comes under its number again.
+        self.refused |= kept < log.len();
+        state.epoch += 1;
+        state.carried.insert(state.epoch, kept);
+        state.log.insert(state.epoch, log.into_iter().take(kept).collect());
+        state.trimmed = state.trimmed.min(kept as u64);
+        if let Some(user) = user {
+            state.presence_seq += 1;
+            if !state.users.remove(user) {
+                state.users.insert(user.to_owned());
+            }
+        }
+        for session in self.sessions.values_mut() {
+            session.published.retain(|_, (_, id)| !self.lost.contains(id));
+        }
+        let mut place = self.place(room);
+        place["recovered"] = false.into();
+        if self.connection.as_ref().is_some_and(|it| it.joined.contains_key(room)) {
+            self.send(json!({"type": "resumed", "rooms": {room: place}}));
+        }
+    }
+
     /// Somebody comes to a room, or goes.
     pub(super) fn pass(&mut self, room: &str, user: &str) {
         let state = self.rooms.entry(room.to_owned()).or_default();
@@ -160,6 +203,10 @@ impl Server {
                 self.connection.as_mut().unwrap().joined.remove(room);
                 self.send(json!({"type": "left", "ref": reference, "room": room}));
             }
+            "history" | "presence" if self.refuse_questions > 0 => {
+                self.refuse_questions -= 1;
+                self.error(reference.unwrap(), "unavailable", true);
+            }
             "history" => self.history(&command),
             "presence" => {
                 let room = command["room"].as_str().unwrap();
@@ -187,9 +234,20 @@ impl Server {
         if command["to"].is_null() && !connection.joined.contains_key(&room) {
             return self.error(reference, "not_joined", false);
         }
-        if let Some(&seq) = session.published.get(&key) {
+        if let Some(&(seq, _)) = session.published.get(&key) {
             return self.send(json!({"type": "ack", "ref": reference, "room": room, "seq": seq,
                 "timestamp": 1, "duplicate": true}));
+        }
+        if self.away > 0 {
+            self.away -= 1;
+            self.refused = true;
+            if self.away.is_multiple_of(2) {
+                let token = connection.token.clone();
+                let id = command["id"].as_u64().unwrap();
+                let seq = self.append(&room, id, &token);
+                self.sessions.get_mut(&token).unwrap().published.insert(key, (seq, id));
+            }
+            return self.error(reference, "unavailable", true);
         }
         if self.refuse > 0 {
             self.refuse -= 1;
@@ -202,9 +260,10 @@ impl Server {
         assert!(reference + 256 > *newest, "ref {reference} is forgotten");
         *newest = reference.max(*newest);
         let token = connection.token.clone();
-        let seq = self.append(&room, command["id"].as_u64().unwrap(), &token);
+        let id = command["id"].as_u64().unwrap();
+        let seq = self.append(&room, id, &token);
         let session = self.sessions.get_mut(&token).unwrap();
-        session.published.insert(key, seq);
+        session.published.insert(key, (seq, id));
         self.send(json!({"type": "ack", "ref": reference, "room": room, "seq": seq,
             "timestamp": 1}));
     }

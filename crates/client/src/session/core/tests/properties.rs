@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::model::Entry;
 use super::world::{World, settings};
 use crate::session::error::SessionError;
 use crate::session::event::JoinOptions;
@@ -31,8 +32,15 @@ enum Step {
     NewEpoch(usize),
     /// The history becomes shorter.
     Trim(usize, u64),
+    /// A room goes on from elsewhere: without its last messages, and with other users.
+    Renew(usize, usize, Option<u8>),
     LoseMessage,
     Refuse(u32),
+    /// The storage is away for so many publishes.
+    Away(u32),
+    RefuseQuestions(u32),
+    /// The server says when to come back.
+    Slot(u64),
     RefuseJoins(u32),
     Unreachable,
     Reachable,
@@ -54,9 +62,14 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Expire),
         1 => Just(Step::OtherUser),
         1 => room.clone().prop_map(Step::NewEpoch),
-        1 => (room, 0..4u64).prop_map(|(room, keep)| Step::Trim(room, keep)),
+        1 => (room.clone(), 0..4u64).prop_map(|(room, keep)| Step::Trim(room, keep)),
+        2 => (room, 0..3usize, prop::option::of(0..3u8))
+            .prop_map(|(room, lose, user)| Step::Renew(room, lose, user)),
         1 => Just(Step::LoseMessage),
         1 => (1..4u32).prop_map(Step::Refuse),
+        2 => (1..6u32).prop_map(Step::Away),
+        1 => (1..3u32).prop_map(Step::RefuseQuestions),
+        1 => (0..20_000u64).prop_map(Step::Slot),
         1 => (1..3u32).prop_map(Step::RefuseJoins),
         1 => Just(Step::Unreachable),
         2 => Just(Step::Reachable),
@@ -105,8 +118,15 @@ fn perform(world: &mut World, step: &Step) {
                 room.trimmed = room.seq().saturating_sub(keep).max(room.trimmed);
             }
         }
+        Step::Renew(room, lose, user) => {
+            let user = user.map(|user| format!("v{user}"));
+            world.server.renew(ROOMS[room], lose, user.as_deref());
+        }
         Step::LoseMessage => world.lose_message(),
         Step::Refuse(count) => world.server.refuse = count,
+        Step::Away(count) => world.server.away = count,
+        Step::RefuseQuestions(count) => world.server.refuse_questions = count,
+        Step::Slot(after) => world.server.slot(after),
         Step::RefuseJoins(count) => world.server.refuse_joins = count,
         Step::Unreachable => {
             world.reachable = false;
@@ -124,13 +144,20 @@ fn check(world: &World, steps: &[Step]) {
     // Each room's ids in the order they were published, over all its epochs.
     let mut published: HashMap<&str, Vec<u64>> = HashMap::new();
     for (name, room) in &world.server.rooms {
-        published.insert(name, room.log.values().flatten().map(|entry| entry.id).collect());
+        let own = |(epoch, log): (&u32, &Vec<Entry>)| -> Vec<u64> {
+            let carried = room.carried.get(epoch).copied().unwrap_or(0);
+            log.iter().skip(carried).map(|entry| entry.id).collect()
+        };
+        published.insert(name, room.log.iter().flat_map(own).collect());
     }
-    let refused = steps.iter().any(|step| matches!(step, Step::Refuse(_)));
+    let refused = steps.iter().any(|step| matches!(step, Step::Refuse(_) | Step::Away(_)));
     let mut sent: Vec<_> = world.sent.iter().collect();
     sent.sort();
     let mut last: HashMap<&str, usize> = HashMap::new();
     for (token, (room, id)) in sent {
+        if world.server.lost.contains(id) {
+            continue;
+        }
         let ids = published.get(&**room).map_or(&[][..], |ids| ids);
         let places: Vec<_> = (0..ids.len()).filter(|place| ids[*place] == *id).collect();
         match &world.answers[token] {
@@ -149,8 +176,9 @@ fn check(world: &World, steps: &[Step]) {
             Err(error) => panic!("{id}: {error}"),
         }
     }
-    let forgetful =
-        |step: &Step| matches!(step, Step::NewEpoch(_) | Step::Trim(..) | Step::OtherUser);
+    let forgetful = |step: &Step| {
+        matches!(step, Step::NewEpoch(_) | Step::Trim(..) | Step::OtherUser | Step::Renew(..))
+    };
     for reader in world.readers.values() {
         assert_eq!(reader.ended, None);
         assert!(steps.iter().any(forgetful) || reader.lost == 0, "{} was lost", reader.room);
@@ -191,7 +219,7 @@ proptest! {
         mut steps in prop::collection::vec(step(), 1..200)
     ) {
         steps.retain(|step| !matches!(step, Step::Expire | Step::OtherUser | Step::NewEpoch(_)
-            | Step::Trim(..)));
+            | Step::Trim(..) | Step::Renew(..)));
         let mut world = World::new(settings());
         world.join(ROOMS[0], JoinOptions::default());
         world.settle();

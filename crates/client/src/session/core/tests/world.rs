@@ -319,6 +319,8 @@ impl World {
         self.reachable = true;
         self.server.refuse = 0;
         self.server.refuse_joins = 0;
+        self.server.away = 0;
+        self.server.refuse_questions = 0;
         for _ in 0..10_000 {
             self.serve(usize::MAX);
             let received = self.deliver(usize::MAX);
