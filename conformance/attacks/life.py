@@ -72,20 +72,20 @@ def _(stage):
     return "the others are told"
 
 
-@ATTACKS.row("a shutdown among peers that do not answer", "1001 for everyone, exit 0", world=GRACE, own=True, bystanders=False)
+@ATTACKS.row("a shutdown among peers that do not answer", "1012 for everyone, exit 0", world=GRACE, own=True, bystanders=False)
 def _(stage):
     good, deaf = stage.crowd(10), stage.crowd(3)
     room = stage.upgrade("/ws/demo:x")
     stage.server.process.send_signal(signal.SIGTERM)
     for peer in [*good, room]:
-        check((code := close_of(peer)) == "close 1001", f"{code} instead of close 1001")
-        peer.send(frame(CLOSE, b"\x03\xe9"))
+        check((code := close_of(peer)) == "close 1012", f"{code} instead of close 1012")
+        peer.send(frame(CLOSE, b"\x03\xf4"))
         check(peer.closed(10), "TCP is left open after both close frames")
     check(not_admitted(stage), "a new client is let in during the shutdown")
     for peer in deaf:
-        check((code := close_of(peer)) == "close 1001", f"{code} instead of close 1001 for one that does not answer")
+        check((code := close_of(peer)) == "close 1012", f"{code} instead of close 1012 for one that does not answer")
         check(peer.closed(15), "one that does not answer is never terminated")
-    return f"1001 for everyone, exit {stage.server.process.wait(15)}"
+    return f"1012 for everyone, exit {stage.server.process.wait(15)}"
 
 
 @ATTACKS.row("a shutdown among polite peers", "at once, exit 0", world=PATIENT, own=True, bystanders=False)

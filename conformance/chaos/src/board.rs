@@ -6,6 +6,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::record::Position;
+
 /// What clients do. Only ever goes on to a later one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -35,7 +37,7 @@ pub struct Status {
     /// It has left for good, or stopped.
     pub gone: bool,
     /// How far it has got in its rooms.
-    pub positions: BTreeMap<String, u64>,
+    pub positions: BTreeMap<String, Position>,
     /// The number of the last question it knows all answers to.
     pub listed: u32,
     /// The rooms it is a member of, with who is there: as asked, and as known.

@@ -6,6 +6,7 @@
 mod judge;
 mod scroll;
 mod seat;
+mod shared;
 mod verdict;
 
 use std::collections::{BTreeMap, HashMap};
@@ -32,6 +33,9 @@ pub struct Checker {
     ended: Option<u64>,
     /// When the server was asked to stop: it may say so when it closes or refuses.
     stopped: Option<u64>,
+    /// When the nodes, or what they share, were struck first and last, and when all was mended.
+    struck: Option<(u64, u64)>,
+    mended: Option<u64>,
     finished: bool,
 }
 
@@ -45,6 +49,8 @@ struct Client {
     departed: bool,
     /// When it connected last.
     at: u64,
+    /// When its session began.
+    born: u64,
     /// What it was told last about who is in a room, and what it knew by itself.
     lists: BTreeMap<(String, &'static str), (Vec<String>, usize)>,
     sent: u64,
@@ -126,6 +132,12 @@ impl Checker {
             Event::Panicked { line: said } => {
                 self.verdict.found(Check::Server, format!("the server said: {said}"), [line]);
             }
+            Event::Struck { .. } => {
+                self.verdict.count(Check::Server);
+                let first = self.struck.map_or(self.now, |(first, _)| first);
+                (self.struck, self.mended) = (Some((first, self.now)), None);
+            }
+            Event::Mended => self.mended = Some(self.now),
             Event::Disk { works: false } => {
                 self.disk.push(Outage { line, refused: 0, over: false, acked_after: 0 });
             }
@@ -176,13 +188,18 @@ impl Checker {
                         Return::Back { since, recovered, now } => {
                             self.entered(client, connection, line, &room, now, since, recovered);
                         }
-                        Return::Error(code) if code == UNAVAILABLE && !self.disk.is_empty() => {}
+                        Return::Error(code)
+                            if code == UNAVAILABLE
+                                && (!self.disk.is_empty() || self.is_disturbed()) => {}
                         Return::Error(code) => {
                             let text = format!("{room} could not be resumed: {code}");
                             self.verdict.found(Check::Recovery, text, [line]);
                         }
                     }
                 }
+            }
+            Event::Renewed { room, now, recovered } => {
+                self.renewed(client, connection, line, &room, &now, recovered);
             }
             Event::Sent { room, id, reference } => self.sent(client, line, room, id, reference),
             Event::Acked { room, id, seq, ts, duplicate } => {
@@ -195,7 +212,7 @@ impl Checker {
                 if let Some(message) = self.messages.get_mut(&id) {
                     message.uncertain = true;
                 }
-                if self.keeps.is_none_or(|keeps| keeps.durable) {
+                if self.keeps.is_none_or(|keeps| keeps.durable) && !self.may_forget(client) {
                     let text = format!("the session of {id} is gone");
                     self.verdict.found(Check::Recovery, text, [line]);
                 }
@@ -208,6 +225,7 @@ impl Checker {
                 }
             }
             Event::History { room, epoch, messages } => {
+                self.told_epoch(client, line, &room, &epoch);
                 self.paged(line, &room, &epoch, messages);
             }
             Event::Presence { room, users } => self.listed(client, line, room, "asked", users),
@@ -216,6 +234,15 @@ impl Checker {
                 self.verdict.found(Check::Progress, format!("{code}: {text}"), [line]);
             }
             Event::Stalled { what } => self.verdict.found(Check::Progress, what, [line]),
+            Event::Deferred { what, code } if !self.is_disturbed() => {
+                self.verdict.found(Check::Progress, format!("{code}: {what}"), [line]);
+            }
+            Event::Silent { what } => {
+                self.disconnected(client);
+                if !self.is_disturbed() {
+                    self.verdict.found(Check::Progress, what, [line]);
+                }
+            }
             _ => {}
         }
     }
@@ -233,13 +260,18 @@ impl Checker {
         asked: bool,
         resumed: bool,
     ) {
+        let excused = self.may_forget(client);
         let this = self.clients.entry(client).or_default();
         let durable = self.keeps.is_none_or(|keeps| keeps.durable);
+        if this.session != session {
+            this.born = self.now;
+        }
         this.connection = connection;
         this.seats.values_mut().for_each(Seat::disconnect);
         if asked {
             self.verdict.count(Check::Recovery);
-            if !resumed && !durable && self.ended.is_some_and(|ended| ended + DELAY >= this.at) {
+            let gone = !durable && self.ended.is_some_and(|ended| ended + DELAY >= this.at);
+            if !resumed && (gone || excused) {
                 // Nothing survives.
             } else if !resumed {
                 let text = format!("client {client} showed a token and got a new session");
@@ -279,7 +311,7 @@ impl Checker {
             self.keeps.map_or((true, u64::MAX), |keeps| (keeps.durable, keeps.history));
         if let Some(since) = &since {
             let same = since.epoch == now.epoch;
-            let gone = !same && !durable;
+            let gone = !same && (!durable || self.may_renew());
             let missed = now.seq.saturating_sub(since.seq);
             let excused = gone || (same && missed > history);
             if !recovered && !excused {
@@ -310,13 +342,14 @@ impl Checker {
     /// Notes the epoch of a room. Only one is allowed, as long as the past is kept.
     fn epoch(&mut self, room: &str, epoch: &str, line: usize) {
         let durable = self.keeps.is_none_or(|keeps| keeps.durable);
+        let renews = self.may_renew();
         let (now, ended) = (self.now, self.ended);
         let epochs = &mut self.rooms.entry(room.to_owned()).or_default().epochs;
         if epochs.contains_key(epoch) {
             return;
         }
         let excused = |other: &Stretch| ended.is_some_and(|ended| ended + DELAY >= other.at);
-        let other = epochs.values().find(|other| durable || !excused(other));
+        let other = epochs.values().find(|other| !renews && (durable || !excused(other)));
         if let Some(other) = other {
             let text = format!("{room} has another epoch: {epoch}");
             self.verdict.found(Check::Recovery, text, [other.line, line]);
@@ -368,6 +401,7 @@ impl Checker {
         duplicate: bool,
     ) {
         self.verdict.count(Check::Acks);
+        let (disturbed, loses) = (self.is_disturbed(), self.may_lose());
         let Some(message) = self.messages.get_mut(id) else {
             let text = format!("an acknowledgement of {id}, which nobody sent");
             return self.verdict.found(Check::Acks, text, [line]);
@@ -376,11 +410,12 @@ impl Checker {
             let text = format!("{id} was sent to {} and acknowledged in {room}", message.room);
             self.verdict.found(Check::Acks, text, [message.line, line]);
         }
-        if duplicate && message.times < 2 {
+        // A node repeats by itself what may be stored, and may find it there.
+        if duplicate && message.times < 2 && !disturbed {
             let text = format!("{id} was sent once and acknowledged as a duplicate");
             self.verdict.found(Check::Acks, text, [message.line, line]);
         }
-        if let Some((first_seq, first_ts, _, first)) = message.ack {
+        if let Some((first_seq, first_ts, _, first)) = message.ack.filter(|_| !loses) {
             if (first_seq, first_ts) != (seq, ts) {
                 let text = format!("{id} was acknowledged twice, differently");
                 self.verdict.found(Check::Acks, text, [first, line]);
@@ -412,12 +447,17 @@ impl Checker {
     }
 
     fn refused(&mut self, line: usize, id: &str, code: &str, temporary: bool) {
+        let mut forgotten = false;
         if let Some(message) = self.messages.get_mut(id) {
             message.refused = true;
+            let client = message.client;
+            forgotten = code == UNAUTHORIZED && self.may_forget(client);
         }
         let stopping = self.stopped.is_some_and(|stopped| self.now < stopped + 2 * DELAY);
+        let disturbed = self.is_disturbed();
         match self.disk.last_mut() {
-            None if stopping && code == UNAVAILABLE && temporary => {}
+            _ if forgotten => {}
+            None if (stopping || disturbed) && code == UNAVAILABLE && temporary => {}
             Some(outage) if code == UNAVAILABLE && temporary => outage.refused += 1,
             _ => {
                 let text = format!("{id} was refused: {code}, temporary: {temporary}");
@@ -532,3 +572,4 @@ const STOPPED: [u16; 2] = [1001, 1012];
 /// How long bytes may be on their way through the proxy, in milliseconds.
 const DELAY: u64 = 5000;
 const UNAVAILABLE: &str = "unavailable";
+const UNAUTHORIZED: &str = "unauthorized";

@@ -6,11 +6,11 @@ mod events;
 mod frames;
 mod letter;
 mod outbox;
+mod questions;
 mod stream;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ pub use self::stream::Stream;
 use self::wire::{Ended, Socket};
 use crate::board::{Board, Phase};
 use crate::dice::Dice;
+use crate::doors::Doors;
 use crate::plan::{Ending, Kind, Part};
 use crate::record::{Event, Log, Position};
 
@@ -31,7 +32,7 @@ use crate::record::{Event, Log, Position};
 #[derive(Debug)]
 pub struct Client {
     part: Part,
-    server: SocketAddr,
+    doors: Doors,
     log: Log,
     board: Arc<Board>,
     dice: Dice,
@@ -82,7 +83,17 @@ struct Talk {
     returned: bool,
     asks: HashMap<u64, (Ask, Instant)>,
     repeats: HashMap<u64, Letter>,
+    /// Refused for now, and to be asked again.
+    later: Vec<(Instant, Ask)>,
     listing: u32,
+}
+
+impl Talk {
+    /// Whether an answer to such a question is still to come.
+    fn is_asking(&self, such: impl Fn(&Ask) -> bool) -> bool {
+        let now = self.asks.values().map(|(ask, _)| ask);
+        now.chain(self.later.iter().map(|(_, ask)| ask)).any(such)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +109,7 @@ impl Client {
     /// Prepares a client that publishes once in `pause` on average.
     pub fn new(
         part: Part,
-        server: SocketAddr,
+        doors: Doors,
         log: Log,
         board: Arc<Board>,
         dice: Dice,
@@ -111,7 +122,7 @@ impl Client {
         Self {
             places: places.collect(),
             part,
-            server,
+            doors,
             log,
             board,
             dice,
@@ -129,7 +140,7 @@ impl Client {
 
     /// Takes part until the run stops or the client's part ends.
     pub async fn run(mut self) {
-        let mut failures = 0;
+        let (mut failures, mut failed) = (0, None);
         let mut phase = self.board.phase();
         // Not all at once.
         let mut wait = self.dice.between(Duration::ZERO, Duration::from_millis(300));
@@ -142,12 +153,17 @@ impl Client {
                 _ = phase.wait_for(|phase| *phase == Phase::Stopping) => break,
             }
             self.connection += 1;
-            match wire::connect(self.server, &self.request()).await {
+            let door = self.doors.choose(&mut self.dice, failed.take());
+            match wire::connect(door, &self.request()).await {
                 Ok(socket) => {
                     let talked = self.converse(socket).await;
                     self.disconnected();
                     match talked {
                         Ended::Lost(why) => self.write(Event::Lost { why }),
+                        Ended::Silent(what) => {
+                            self.write(Event::Silent { what });
+                            failed = Some(door);
+                        }
                         Ended::Closed(code) => self.write(Event::Closed { code }),
                         Ended::Over => break,
                     }
@@ -157,7 +173,7 @@ impl Client {
                     self.write(Event::TurnedAway { status });
                     failures += 1;
                 }
-                Err(wire::Refused::Broken) => failures += 1,
+                Err(wire::Refused::Broken) => (failures, failed) = (failures + 1, Some(door)),
             }
             let most = Duration::from_millis(40 << failures.min(5));
             wait = self.dice.between(Duration::from_millis(1), most);
@@ -211,9 +227,8 @@ impl Client {
             let now = *phase.borrow_and_update();
             let result = match result {
                 Ok(()) if talk.connected => self.act(now, &mut talk, &mut socket).await,
-                Ok(()) if opened.elapsed() > PATIENCE => {
-                    self.write(Event::Stalled { what: "no `connected`".into() });
-                    Err(Ended::Lost("no `connected`".into()))
+                Ok(()) if opened.elapsed() > self.doors.patience() => {
+                    Err(self.given_up("no `connected`".into()))
                 }
                 Ok(()) if now == Phase::Stopping => Err(Ended::Over),
                 other => other,
@@ -236,10 +251,10 @@ impl Client {
     ) -> Result<(), Ended> {
         let now = Instant::now();
         if let Some(what) = self.overdue(talk, now) {
-            self.write(Event::Stalled { what: what.clone() });
-            return Err(Ended::Lost(what));
+            return Err(self.given_up(what));
         }
         self.join_again(now, talk, socket).await?;
+        self.ask_again(now, talk, socket).await?;
         self.post(now, socket).await?;
         match phase {
             Phase::Publishing => {
@@ -337,47 +352,13 @@ impl Client {
         Ok(())
     }
 
-    /// Fetches the newest page of each room's history, once.
-    async fn compare(&mut self, talk: &mut Talk, socket: &mut Socket) -> Result<(), Ended> {
-        let rooms: Vec<String> = self
-            .places
-            .iter()
-            .filter(|(_, place)| place.joined && place.target.is_none())
-            .map(|(room, _)| room.clone())
-            .collect();
-        for room in rooms {
-            let ask = Ask::History(room.clone());
-            if talk.asks.values().any(|(other, _)| *other == ask) {
-                continue;
-            }
-            let reference = self.next_reference();
-            talk.asks.insert(reference, (ask, Instant::now()));
-            let limit = 1 + self.dice.below(200);
-            let history =
-                json!({"type": "history", "room": room, "limit": limit, "ref": reference});
-            wire::feed(socket, history.to_string()).await?;
+    /// An answer did not come: with one server that is a fault; with several, the client goes on.
+    fn given_up(&self, what: String) -> Ended {
+        if self.doors.are_many() {
+            return Ended::Silent(what);
         }
-        Ok(())
-    }
-
-    /// Asks who is in each room, once for each round.
-    async fn list(
-        &mut self,
-        round: u32,
-        talk: &mut Talk,
-        socket: &mut Socket,
-    ) -> Result<(), Ended> {
-        if talk.listing >= round || !talk.returned {
-            return Ok(());
-        }
-        talk.listing = round;
-        for room in self.public_rooms() {
-            let reference = self.next_reference();
-            let presence = json!({"type": "presence", "room": room, "ref": reference});
-            talk.asks.insert(reference, (Ask::Presence(room, round), Instant::now()));
-            wire::feed(socket, presence.to_string()).await?;
-        }
-        Ok(())
+        self.write(Event::Stalled { what: what.clone() });
+        Ended::Lost(what)
     }
 
     /// Who is in the rooms, as the client knows it from what it was told all along.
@@ -404,12 +385,13 @@ impl Client {
             due = due.min(self.next_publish);
         }
         let retries = self.outbox.iter().filter_map(|posted| posted.again);
-        retries.chain(self.places.values().filter_map(|place| place.again)).fold(due, Instant::min)
+        let retries = retries.chain(self.places.values().filter_map(|place| place.again));
+        retries.chain(talk.later.iter().map(|(again, _)| *again)).fold(due, Instant::min)
     }
 
     /// What should have been answered long ago.
     fn overdue(&self, talk: &Talk, now: Instant) -> Option<String> {
-        let late = |since: Instant| now.saturating_duration_since(since) > PATIENCE;
+        let late = |since: Instant| now.saturating_duration_since(since) > self.doors.patience();
         for posted in &self.outbox {
             if posted.again.is_none() && posted.sent.is_some_and(late) {
                 return Some(format!("no answer to the publish {}", posted.letter.id));
@@ -428,7 +410,7 @@ impl Client {
             let seq = place.position.as_ref().map_or(0, |position| position.seq);
             place.target.is_some_and(|target| seq >= target)
         });
-        let listed = match talk.asks.values().any(|(ask, _)| matches!(ask, Ask::Presence(..))) {
+        let listed = match talk.is_asking(|ask| matches!(ask, Ask::Presence(..))) {
             true => talk.listing.saturating_sub(1),
             false => talk.listing,
         };
@@ -440,7 +422,7 @@ impl Client {
         let rooms = rooms.collect();
         let joined = self.places.iter().filter(|(_, place)| place.joined);
         let positions = joined.filter_map(|(room, place)| {
-            place.position.as_ref().map(|position| (room.clone(), position.seq))
+            place.position.as_ref().map(|position| (room.clone(), position.clone()))
         });
         let positions = positions.collect();
         self.board.update(self.part.index, |status| {
@@ -485,7 +467,5 @@ fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
     value.get(key).and_then(Value::as_str)
 }
 
-/// How long an answer may take on a connection that lives: nothing stands still that long here.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a visitor stays, or stays away, on average.
 const VISIT: Duration = Duration::from_secs(2);

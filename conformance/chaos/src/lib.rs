@@ -38,8 +38,11 @@
 pub mod board;
 pub mod check;
 pub mod client;
+pub mod cluster;
 pub mod dice;
 pub mod disk;
+pub mod doors;
+pub mod link;
 pub mod plan;
 pub mod proxy;
 pub mod record;

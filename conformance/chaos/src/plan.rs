@@ -154,7 +154,7 @@ mod tests {
             cuts: 5.0,
             rate: 100.0,
             streams: true,
-            keeps: Keeps { durable: true, history: 1000, little: false },
+            keeps: Keeps { durable: true, history: 1000, little: false, shared: None },
             patience: Duration::from_secs(20),
         }
     }

@@ -33,6 +33,20 @@ pub struct Keeps {
     pub history: u64,
     /// So little waits for a slow reader that it is often disconnected (4508).
     pub little: bool,
+    /// Several nodes share the rooms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared: Option<Shared>,
+}
+
+/// What may become of rooms that several nodes share, once something was [struck](Event::Struck).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shared {
+    /// Rooms may begin anew, with another epoch; whoever is there is told.
+    pub renews: bool,
+    /// Messages may be lost, also acknowledged ones, when their epoch ends.
+    pub loses: bool,
+    /// Sessions may be lost.
+    pub forgets: bool,
 }
 
 /// A place in a room's order.
@@ -81,6 +95,13 @@ pub enum Event {
         /// The line.
         line: String,
     },
+    /// Something is being done to the nodes, or to what they share.
+    Struck {
+        /// What.
+        what: String,
+    },
+    /// Everything is as it should be again; it may take a while until that shows.
+    Mended,
     /// Storing began to fail, or works again.
     Disk {
         /// Whether messages can be stored.
@@ -147,6 +168,16 @@ pub enum Event {
     Resumed {
         /// Room by room.
         rooms: BTreeMap<String, Return>,
+    },
+
+    /// The server says unasked that a room does not go on from where it was.
+    Renewed {
+        /// The room.
+        room: String,
+        /// Where it goes on.
+        now: Position,
+        /// As the server told it; there is no reason for true.
+        recovered: bool,
     },
 
     // --- messages
@@ -238,6 +269,18 @@ pub enum Event {
         code: String,
         /// More about it.
         text: String,
+    },
+    /// Something other than a publish was refused for now, and is tried again.
+    Deferred {
+        /// What.
+        what: String,
+        /// The error's code.
+        code: String,
+    },
+    /// An answer did not come in time, and the client goes to another node.
+    Silent {
+        /// To what.
+        what: String,
     },
     /// Something did not happen in time.
     Stalled {

@@ -11,9 +11,10 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::board::{Board, Phase, Status};
 use crate::client::{Client, Stream};
 use crate::dice::Dice;
+use crate::doors::Doors;
 use crate::plan::{Blow, Ending, Kind, Part, Size};
 use crate::proxy::Proxy;
-use crate::record::{Event, Log};
+use crate::record::{Event, Log, Position};
 use crate::victim::Victim;
 
 /// A server, a proxy and clients.
@@ -27,7 +28,7 @@ pub struct Run<V> {
     pub dice: Dice,
     size: Size,
     log: Log,
-    proxy: Proxy,
+    proxies: Vec<Proxy>,
     parts: Vec<Part>,
     clients: JoinSet<()>,
 }
@@ -43,26 +44,30 @@ impl<V: Victim> Run<V> {
         log.run(Event::Begun { seed, clients, command, keeps });
         victim.start().await?;
         log.run(Event::Started);
-        let proxy = Proxy::start(victim.address(), Dice::new(size.seed, 3)).await?;
+        let mut proxies = Vec::new();
+        for (node, address) in (0..).zip(victim.addresses()) {
+            proxies.push(Proxy::start(address, Dice::new(size.seed, 3 + 100 * node)).await?);
+        }
+        let doors = Doors::new(proxies.iter().map(Proxy::address));
         let board = Arc::new(Board::new(size.clients));
         let parts = size.parts();
         let pause = Duration::from_secs_f64(f64::from(size.clients) / size.rate.max(0.1));
         let mut clients = JoinSet::new();
         for part in &parts {
             let dice = Dice::new(size.seed, 1000 + u64::from(part.index));
-            let (part, address, log, board) =
-                (part.clone(), proxy.address(), log.clone(), Arc::clone(&board));
+            let (part, doors, log, board) =
+                (part.clone(), doors.clone(), log.clone(), Arc::clone(&board));
             match part.kind {
                 Kind::Stream => {
-                    clients.spawn(Stream::new(part, address, log, board, dice, pause).run())
+                    clients.spawn(Stream::new(part, doors, log, board, dice, pause).run())
                 }
                 Kind::Full | Kind::Plain => {
-                    clients.spawn(Client::new(part, address, log, board, dice, pause).run())
+                    clients.spawn(Client::new(part, doors, log, board, dice, pause).run())
                 }
             };
         }
         let dice = Dice::new(size.seed, 4);
-        Ok(Self { victim, board, dice, size, log, proxy, parts, clients })
+        Ok(Self { victim, board, dice, size, log, proxies, parts, clients })
     }
 
     /// Cuts connections and kills the server for the run's duration.
@@ -71,7 +76,7 @@ impl<V: Victim> Run<V> {
     /// When the server does not start again.
     pub async fn harm(&mut self) -> io::Result<()> {
         let began = Instant::now();
-        self.proxy.set_harmful(self.size.cuts > 0.0);
+        self.set_harmful(self.size.cuts > 0.0);
         let pause = Duration::from_secs_f64(1.0 / self.size.cuts.max(1e-6));
         let mut next_cut = began + self.dice.wait(pause);
         let mut blows = self.size.blows().into_iter().peekable();
@@ -81,7 +86,7 @@ impl<V: Victim> Run<V> {
             sleep_until(next_cut.min(next_blow).min(end).min(Instant::now() + TICK)).await;
             self.look_after().await?;
             if Instant::now() >= next_cut {
-                self.proxy.cut_one();
+                self.cut_one();
                 next_cut = Instant::now() + self.dice.wait(pause);
             }
             if Instant::now() >= next_blow
@@ -100,7 +105,7 @@ impl<V: Victim> Run<V> {
                 }
             }
         }
-        self.proxy.set_harmful(false);
+        self.set_harmful(false);
         Ok(())
     }
 
@@ -172,7 +177,19 @@ impl<V: Victim> Run<V> {
 
     /// How many connections were cut.
     pub fn cuts(&self) -> u64 {
-        self.proxy.cuts()
+        self.proxies.iter().map(Proxy::cuts).sum()
+    }
+
+    /// Cuts a client's connection, soon.
+    pub fn cut_one(&mut self) {
+        if let Some(proxy) = self.dice.pick(&self.proxies) {
+            proxy.cut_one();
+        }
+    }
+
+    /// From now on a part of all handshakes is cut; or nothing is any more.
+    pub fn set_harmful(&self, harmful: bool) {
+        self.proxies.iter().for_each(|proxy| proxy.set_harmful(harmful));
     }
 
     /// Lets everything come to rest, compares, and stops the clients.
@@ -180,7 +197,7 @@ impl<V: Victim> Run<V> {
     /// # Errors
     /// When the server has ended and does not start again.
     pub async fn finish(&mut self) -> io::Result<()> {
-        self.proxy.set_harmful(false);
+        self.set_harmful(false);
         let settled = |status: &Status| status.settled || status.gone;
         self.board.set_phase(Phase::Draining);
         let patience = self.size.patience;
@@ -200,7 +217,7 @@ impl<V: Victim> Run<V> {
         self.board.set_phase(Phase::Stopping);
         while self.clients.join_next().await.is_some() {}
         self.victim.kill().await?;
-        self.log.run(Event::Finished { cuts: self.proxy.cuts() });
+        self.log.run(Event::Finished { cuts: self.cuts() });
         self.log.flush()
     }
 
@@ -263,11 +280,11 @@ impl<V: Victim> Run<V> {
 
 /// Whether all members of each room have received the same.
 fn positions_agree(statuses: &[Status]) -> bool {
-    let mut rooms: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut rooms: BTreeMap<&str, &Position> = BTreeMap::new();
     let there = statuses.iter().filter(|status| !status.gone);
     there
         .flat_map(|status| &status.positions)
-        .all(|(room, seq)| *rooms.entry(room).or_insert(*seq) == *seq)
+        .all(|(room, position)| *rooms.entry(room).or_insert(position) == position)
 }
 
 /// Whether all lists name exactly those who are in the rooms.

@@ -25,6 +25,11 @@ pub trait Victim: Send {
     /// Where it listens.
     fn address(&self) -> SocketAddr;
 
+    /// Where its nodes listen, when it has several.
+    fn addresses(&self) -> Vec<SocketAddr> {
+        vec![self.address()]
+    }
+
     /// Starts it, and waits until it is up.
     fn start(&mut self) -> impl Future<Output = io::Result<()>> + Send;
 
@@ -46,6 +51,7 @@ pub struct Process {
     folder: PathBuf,
     address: SocketAddr,
     user: Option<u32>,
+    environment: Vec<(String, OsString)>,
     log: Log,
     child: Option<Child>,
 }
@@ -70,6 +76,7 @@ impl Process {
             folder: folder.to_owned(),
             address,
             user: None,
+            environment: Vec::new(),
             log,
             child: None,
         }
@@ -80,6 +87,35 @@ impl Process {
     pub fn run_as(mut self, user: Option<u32>) -> Self {
         self.user = user;
         self
+    }
+
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Stops it for now: its port is open, and nothing happens.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pause(&self) -> io::Result<()> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn go_on(&self) -> io::Result<()> {
+        self.signal(Signal::CONT)
+    }
+
+    fn signal(&self, signal: Signal) -> io::Result<()> {
+        let id = self.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let id = id.ok_or_else(|| io::Error::other("the server does not run"))?;
+        Ok(kill_process(id, signal)?)
     }
 
     /// The process id while it runs.
@@ -120,7 +156,8 @@ impl Victim for Process {
         command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
         command.arg(&self.program).args(&self.arguments).current_dir(&self.folder);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.env_remove("RUST_LOG").kill_on_drop(true);
+        command.env_remove("RUST_LOG").env_remove("THRONG_BIN").kill_on_drop(true);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         if let Some(user) = self.user {
             command.uid(user).gid(user);
         }

@@ -9,7 +9,7 @@ use throng_chaos::record::{Event, Keeps, Position, Record, Return};
 /// back after a kill; 2 publishes to 0 directly; 3 departs.
 fn good() -> Vec<Record> {
     let mut log = Story::default();
-    let keeps = Keeps { durable: true, history: 3, little: false };
+    let keeps = Keeps { durable: true, history: 3, little: false, shared: None };
     log.run(Event::Begun { seed: 1, clients: 4, command: "test".into(), keeps });
     log.run(Event::Started);
     for client in 0..4 {
@@ -421,7 +421,7 @@ mod in_memory {
 
     fn good() -> Vec<Record> {
         let mut log = Story::default();
-        let keeps = Keeps { durable: false, history: 3, little: false };
+        let keeps = Keeps { durable: false, history: 3, little: false, shared: None };
         log.run(Event::Begun { seed: 1, clients: 2, command: "test".into(), keeps });
         for client in 0..2 {
             log.connected(client, false);

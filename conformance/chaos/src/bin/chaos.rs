@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::{Parser, ValueEnum};
 use throng_chaos::check::check_file;
+use throng_chaos::cluster::{self, Fault, Nodes, Pace};
 use throng_chaos::dice::Dice;
 use throng_chaos::disk::{self, Failure, Tmpfs};
 use throng_chaos::plan::Size;
@@ -66,6 +67,16 @@ struct Args {
     /// Several short runs: durable, in memory, and each failure of the disk that can be made here
     #[arg(long, conflicts_with_all = ["memory", "disk_full"])]
     all: bool,
+    /// Three nodes that share their rooms through Redis, and this done to them (repeatable); clients come
+    /// back to any node. 30 clients, 4 rooms, 100 messages a second
+    #[arg(long, value_name = "FAULT", conflicts_with_all = ["memory", "disk_full", "all"])]
+    cluster: Vec<Fault>,
+    /// The same with each fault, one after the other
+    #[arg(long, conflicts_with_all = ["memory", "disk_full", "all"])]
+    all_cluster: bool,
+    /// Each fault five times and for longer, with 90 clients, 9 rooms and 300 messages a second
+    #[arg(long)]
+    long: bool,
     /// Keep log, data and the server's output here; by default only those of a failed run are kept
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -89,6 +100,7 @@ enum Mode {
     Durable,
     Memory,
     Disk(Failure),
+    Cluster(Fault),
 }
 
 fn main() -> ExitCode {
@@ -114,7 +126,9 @@ async fn play(args: &Args) -> io::Result<(usize, usize)> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         now.as_micros() as u64 % 1_000_000_000
     });
+    let faults = if args.all_cluster { Fault::all() } else { &args.cluster };
     let modes: Vec<Mode> = match (args.all, args.memory, args.disk_full) {
+        _ if !faults.is_empty() => faults.iter().copied().map(Mode::Cluster).collect(),
         (true, ..) => {
             let disk = Failure::ALL.into_iter().map(Mode::Disk);
             [Mode::Durable, Mode::Memory].into_iter().chain(disk).collect()
@@ -125,13 +139,22 @@ async fn play(args: &Args) -> io::Result<(usize, usize)> {
     };
     let (mut passed, mut failed) = (0, 0);
     for mode in modes {
+        let began = Instant::now();
         println!("== {} (seed {seed})", mode.name());
-        match one(args, seed, mode).await {
+        let played = match mode {
+            Mode::Cluster(fault) => cluster(args, seed, fault).await,
+            _ => one(args, seed, mode).await,
+        };
+        println!("   {:.1} s", began.elapsed().as_secs_f64());
+        match played {
             Ok((kept, broken)) => {
                 passed += kept;
                 failed += broken;
             }
-            Err(error) if args.all && error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(error)
+                if (args.all || args.all_cluster)
+                    && error.kind() == io::ErrorKind::PermissionDenied =>
+            {
                 println!("left out: {error}");
             }
             Err(error) => {
@@ -168,12 +191,48 @@ async fn one(args: &Args, seed: u64, mode: Mode) -> io::Result<(usize, usize)> {
     let mut run = Run::begin(size, process, log).await?;
     match mode {
         Mode::Disk(failure) => disk::harm(&mut run, failure, &data).await?,
-        Mode::Durable | Mode::Memory => run.harm().await?,
+        _ => run.harm().await?,
     }
     run.finish().await?;
     let (cuts, (acked, refused)) = (run.cuts(), run.board.answers());
     println!("{acked} messages acknowledged, {refused} refused, {cuts} connections cut");
     drop(mounted);
+    let verdict = check_file(&log_file)?;
+    verdict.print(&log_file, &mut io::stdout().lock())?;
+    if !verdict.holds() && args.out.is_none() {
+        println!("kept: {}", temporary.keep().display());
+    }
+    Ok(verdict.totals())
+}
+
+/// Plays one fault of several nodes.
+async fn cluster(args: &Args, seed: u64, fault: Fault) -> io::Result<(usize, usize)> {
+    if let Some(why) = fault.is_impossible() {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("{fault}: {why}")));
+    }
+    if fault == Fault::Loss && !cluster::is_inside() {
+        return cluster::play_inside(&args.of_one_fault(seed, fault));
+    }
+    let temporary = tempfile::Builder::new().prefix("throng-chaos-").tempdir()?;
+    let folder = match &args.out {
+        Some(out) => out.join(fault.to_string()),
+        None => temporary.path().to_owned(),
+    };
+    std::fs::create_dir_all(&folder)?;
+    let folder = folder.canonicalize()?;
+    let log_file = folder.join("log.jsonl");
+    let log = Log::create(&log_file)?;
+    let nodes = Nodes::prepare(fault, &args.server, &folder, &args.set, seed, &log).await?;
+    let redis_logs = nodes.redis_logs();
+    let mut run = Run::begin(args.cluster_size(seed, fault), nodes, log).await?;
+    let pace = if args.long { Pace::Long } else { Pace::Short };
+    cluster::harm(&mut run, fault, pace).await?;
+    run.finish().await?;
+    for (index, log) in redis_logs.iter().enumerate() {
+        std::fs::copy(log, folder.join(format!("redis-{index}.log")))?;
+    }
+    let (acked, refused) = run.board.answers();
+    println!("{acked} messages acknowledged, {refused} refused");
     let verdict = check_file(&log_file)?;
     verdict.print(&log_file, &mut io::stdout().lock())?;
     if !verdict.holds() && args.out.is_none() {
@@ -212,6 +271,47 @@ impl Server<'_> {
 }
 
 impl Args {
+    fn cluster_size(&self, seed: u64, fault: Fault) -> Size {
+        let (clients, rooms, rate) = if self.long { (90, 9, 300.0) } else { (30, 4, 100.0) };
+        Size {
+            seed,
+            clients,
+            rooms,
+            duration: Duration::ZERO,
+            kills: 0,
+            stops: 0,
+            cuts: 0.0,
+            rate,
+            streams: !self.no_streams,
+            keeps: Keeps {
+                durable: true,
+                history: cluster::HISTORY,
+                little: false,
+                shared: Some(fault.promise()),
+            },
+            patience: Duration::from_secs(20),
+        }
+    }
+
+    /// The arguments of a process that plays only this fault.
+    fn of_one_fault(&self, seed: u64, fault: Fault) -> Vec<String> {
+        let mut arguments = vec![
+            "--server".to_owned(),
+            self.server.display().to_string(),
+            "--seed".into(),
+            seed.to_string(),
+            "--cluster".into(),
+            fault.to_string(),
+        ];
+        arguments.extend(self.long.then(|| "--long".to_owned()));
+        arguments.extend(self.no_streams.then(|| "--no-streams".to_owned()));
+        arguments.extend(self.set.iter().flat_map(|pair| ["--set".into(), pair.clone()]));
+        if let Some(out) = &self.out {
+            arguments.extend(["--out".into(), out.display().to_string()]);
+        }
+        arguments
+    }
+
     fn size(&self, seed: u64, mode: Mode) -> Size {
         let disk = matches!(mode, Mode::Disk(_));
         Size {
@@ -228,6 +328,7 @@ impl Args {
                 durable: mode != Mode::Memory,
                 history: self.history,
                 little: self.outbox.is_some(),
+                shared: None,
             },
             patience: Duration::from_secs(20),
         }
@@ -235,14 +336,16 @@ impl Args {
 }
 
 impl Mode {
-    fn name(self) -> &'static str {
-        match self {
+    fn name(self) -> String {
+        let name = match self {
             Self::Durable => "durable rooms, kills and cuts",
             Self::Memory => "rooms in memory, cuts",
             Self::Disk(Failure::Limit) => "files may not grow",
             Self::Disk(Failure::Full) => "no space left",
             Self::Disk(Failure::ReadOnly) => "started on a read-only file system",
-        }
+            Self::Cluster(fault) => return format!("three nodes: {fault}"),
+        };
+        name.to_owned()
     }
 }
 

@@ -67,10 +67,10 @@ impl Stretch {
         self.facts.get(&seq).is_some_and(|fact| fact.ts == wanted.ts && fact.id == wanted.id)
     }
 
-    /// Numbers that nobody has seen, though there are greater ones.
-    pub(super) fn holes(&self) -> Vec<(String, [usize; 1])> {
+    /// Numbers from `first` that nobody has seen, though there are greater ones.
+    pub(super) fn holes(&self, first: u64) -> Vec<(String, [usize; 1])> {
         let mut holes = Vec::new();
-        let mut expected = 1;
+        let mut expected = first;
         for (seq, fact) in &self.facts {
             if *seq != expected {
                 holes.push((format!("{expected} to {} are missing", seq - 1), [fact.line]));

@@ -72,6 +72,24 @@ impl Seat {
         honest
     }
 
+    /// The room begins anew for a member, which is owed what comes behind `now`. False when it is none.
+    pub(super) fn renew(&mut self, connection: u32, line: usize, now: &Position) -> bool {
+        let member = self.connection == Some(connection);
+        self.close();
+        if self.epoch != now.epoch {
+            (self.spans, self.received) = (Vec::new(), Vec::new());
+            self.epoch.clone_from(&now.epoch);
+        }
+        (self.position, self.entered) = (now.seq, line);
+        self.spans.push(Owed { after: now.seq, until: None });
+        member
+    }
+
+    /// How far the client is.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
     /// The connection is gone; the client may come back.
     pub(super) fn disconnect(&mut self) {
         self.connection = None;

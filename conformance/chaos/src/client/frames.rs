@@ -38,6 +38,7 @@ impl Client {
             },
             "resumed" => match take(talk, &message) {
                 Some(Ask::Resume(since)) => self.resumed(&message, since, talk),
+                None if message.get("ref").is_none() => self.renewed(&message),
                 _ => self.trouble("unasked", frame),
             },
             "ack" => self.acked(&message, talk),
@@ -237,6 +238,28 @@ impl Client {
         self.write(Event::Resumed { rooms });
     }
 
+    /// Unasked: these rooms do not go on from where they were.
+    fn renewed(&mut self, message: &Value) {
+        for (room, entry) in message.get("rooms").and_then(Value::as_object).into_iter().flatten() {
+            let (Some(now), Some(recovered)) =
+                (position(entry), entry.get("recovered").and_then(Value::as_bool))
+            else {
+                self.trouble("bad_resumed", &message.to_string());
+                continue;
+            };
+            let place = self.places.get_mut(room).filter(|place| place.joined);
+            let Some(place) = place else {
+                self.trouble("not_member", &message.to_string());
+                continue;
+            };
+            (place.position, place.target) = (Some(now.clone()), None);
+            if let Some(presence) = number(entry, "presenceSeq") {
+                place.presence = Some(presence);
+            }
+            self.write(Event::Renewed { room: room.clone(), now, recovered });
+        }
+    }
+
     fn left(&mut self, room: String) {
         if let Some(place) = self.places.get_mut(&room) {
             place.joined = false;
@@ -281,7 +304,12 @@ impl Client {
             {
                 place.again = Some(again);
             }
-            return self.trouble(&code, &format!("{ask:?}: {message}"));
+            let what = format!("{ask:?}: {message}");
+            if code != UNAVAILABLE || !temporary {
+                return self.trouble(&code, &what);
+            }
+            talk.later.push((again, ask));
+            return self.write(Event::Deferred { what, code });
         }
         if let Some(letter) = talk.repeats.remove(&reference) {
             let (room, id) = (letter.room, letter.id);
@@ -423,6 +451,7 @@ fn users(message: &Value) -> Option<std::collections::BTreeSet<String>> {
     users.iter().map(|user| text(user, "userId").map(str::to_owned)).collect()
 }
 
+const UNAVAILABLE: &str = "unavailable";
 /// How long to wait after a refusal that does not say it.
 const AGAIN: Duration = Duration::from_millis(200);
 /// How many acknowledged letters are remembered.

@@ -13,6 +13,7 @@ use super::letter::{Letter, is_intact};
 use super::{Session, events, number, text};
 use crate::board::{Board, Phase};
 use crate::dice::Dice;
+use crate::doors::Doors;
 use crate::plan::Part;
 use crate::record::{Event, Log, Position};
 
@@ -20,6 +21,8 @@ use crate::record::{Event, Log, Position};
 #[derive(Debug)]
 pub struct Stream {
     part: Part,
+    doors: Doors,
+    /// The node that has the stream.
     server: SocketAddr,
     log: Log,
     board: Arc<Board>,
@@ -32,6 +35,8 @@ pub struct Stream {
     published: u64,
     /// One at a time: they may not overtake each other.
     outgoing: Option<Outgoing>,
+    /// A request has no answer, or a final one: perhaps the node has stopped, or knows the session no more.
+    silent: bool,
     next_publish: Instant,
 }
 
@@ -47,7 +52,7 @@ impl Stream {
     /// Prepares a client that publishes once in `pause` on average.
     pub fn new(
         part: Part,
-        server: SocketAddr,
+        doors: Doors,
         log: Log,
         board: Arc<Board>,
         dice: Dice,
@@ -55,7 +60,8 @@ impl Stream {
     ) -> Self {
         Self {
             part,
-            server,
+            server: doors.choose(&mut Dice::new(0, 0), None),
+            doors,
             log,
             board,
             dice,
@@ -66,6 +72,7 @@ impl Stream {
             joined: BTreeSet::new(),
             published: 0,
             outgoing: None,
+            silent: false,
             next_publish: Instant::now(),
         }
     }
@@ -73,7 +80,7 @@ impl Stream {
     /// Takes part until the run stops.
     pub async fn run(mut self) {
         let mut phase = self.board.phase();
-        let mut failures = 0;
+        let (mut failures, mut failed) = (0, None);
         let mut wait = self.dice.between(Duration::ZERO, Duration::from_millis(300));
         self.next_publish = Instant::now() + self.dice.wait(self.pause);
         loop {
@@ -83,6 +90,7 @@ impl Stream {
                 _ = phase.wait_for(|phase| *phase == Phase::Stopping) => break,
             }
             self.connection += 1;
+            self.server = self.doors.choose(&mut self.dice, failed.take());
             let (path, last) = self.request();
             match events::Source::open(self.server, &path, last.as_deref()).await {
                 Ok(mut source) => {
@@ -91,14 +99,18 @@ impl Stream {
                         break;
                     }
                     self.joined.clear();
-                    self.write(Event::Lost { why });
+                    let silent = std::mem::take(&mut self.silent);
+                    self.write(match silent {
+                        true => Event::Silent { what: why },
+                        false => Event::Lost { why },
+                    });
                     failures = 0;
                 }
                 Err(Some(status)) => {
                     self.write(Event::TurnedAway { status });
                     failures += 1;
                 }
-                Err(None) => failures += 1,
+                Err(None) => (failures, failed) = (failures + 1, Some(self.server)),
             }
             self.report();
             let most = Duration::from_millis(40 << failures.min(5));
@@ -159,11 +171,18 @@ impl Stream {
                 () = sleep_until(due) => {}
                 _ = phase.changed() => {}
             }
+            if self.silent {
+                return "no answer to a request, or a bad one".into();
+            }
             if *phase.borrow_and_update() == Phase::Stopping {
                 return "the end".into();
             }
-            if self.joined.len() < self.part.rooms.len() && opened.elapsed() > super::PATIENCE {
-                self.write(Event::Stalled { what: "a stream without `joined`".into() });
+            let late = opened.elapsed() > self.doors.patience();
+            if late && self.joined.len() < self.part.rooms.len() {
+                self.silent = self.doors.are_many();
+                if !self.silent {
+                    self.write(Event::Stalled { what: "a stream without `joined`".into() });
+                }
                 return "no `joined`".into();
             }
             self.report();
@@ -218,9 +237,12 @@ impl Stream {
             }
             Some(answer) if code != "not_joined" || self.joined.contains(&room) => {
                 self.board.answered(false);
+                // The session is forgotten: a new one comes with a new stream.
+                self.silent = code == "unauthorized" && self.doors.are_many();
                 let temporary = answer.get("temporary").and_then(Value::as_bool).unwrap_or(false);
                 self.write(Event::Refused { room, id, code: code.to_owned(), temporary });
             }
+            None => self.silent = self.doors.are_many(),
             _ => {}
         }
         outgoing.request = None;
@@ -235,6 +257,7 @@ impl Stream {
         match text(&message, "type").unwrap_or_default() {
             "connected" => self.connected(&message),
             "joined" => self.joined(&message),
+            "resumed" => self.renewed(&message, event),
             "user_joined" | "user_left" | "presence" | "reconnect" => {}
             "error" => self.trouble("error", &event.data),
             _ => self.received(&message, event),
@@ -277,6 +300,27 @@ impl Stream {
         self.write(Event::Joined { room: room.to_owned(), now, since, recovered });
     }
 
+    /// These rooms do not go on from where they were.
+    fn renewed(&mut self, message: &Value, event: &events::Received) {
+        for (room, entry) in message.get("rooms").and_then(Value::as_object).into_iter().flatten() {
+            let (Some(epoch), Some(seq), Some(recovered)) = (
+                text(entry, "epoch"),
+                number(entry, "seq"),
+                entry.get("recovered").and_then(Value::as_bool),
+            ) else {
+                self.trouble("bad_resumed", &event.data);
+                continue;
+            };
+            let now = Position { epoch: epoch.to_owned(), seq };
+            match self.positions.get_mut(room) {
+                Some(position) => position.clone_from(&now),
+                None => self.trouble("not_member", &event.data),
+            }
+            self.write(Event::Renewed { room: room.clone(), now, recovered });
+        }
+        self.check_id(event);
+    }
+
     fn received(&mut self, message: &Value, event: &events::Received) {
         let (Some(room), Some(from), Some(id), Some(seq), Some(ts), Some(object)) = (
             text(message, "room"),
@@ -293,7 +337,14 @@ impl Stream {
         };
         position.seq = position.seq.max(seq);
         let epoch = position.epoch.clone();
-        // The event's id is the position after it, in all rooms; 0 in those that are joined later.
+        self.check_id(event);
+        let intact = is_intact(object, id);
+        let (room, from, id) = (room.to_owned(), from.to_owned(), id.to_owned());
+        self.write(Event::Received { room, epoch, seq, ts, from, id, intact });
+    }
+
+    /// An event's id is the position after it, in all rooms; 0 in those that are joined later.
+    fn check_id(&self, event: &events::Received) {
         let expected: Vec<String> = self
             .part
             .rooms
@@ -307,9 +358,6 @@ impl Stream {
             let text = format!("{} instead of {expected:?}", event.id);
             self.trouble("wrong_event_id", &text);
         }
-        let intact = is_intact(object, id);
-        let (room, from, id) = (room.to_owned(), from.to_owned(), id.to_owned());
-        self.write(Event::Received { room, epoch, seq, ts, from, id, intact });
     }
 
     fn report(&self) {
@@ -318,8 +366,7 @@ impl Stream {
         self.board.update(self.part.index, |status| {
             (status.settled, status.level) = (settled, true);
             status.listed = u32::MAX;
-            status.positions =
-                self.positions.iter().map(|(room, at)| (room.clone(), at.seq)).collect();
+            status.positions.clone_from(&self.positions);
             status.rooms =
                 self.joined.iter().map(|room| (room.clone(), Default::default())).collect();
         });

@@ -17,6 +17,8 @@ pub(super) type Socket = WebSocketStream<TcpStream>;
 pub(super) enum Ended {
     /// The connection is gone.
     Lost(String),
+    /// An answer did not come, and there are other nodes.
+    Silent(String),
     /// The server closed it.
     Closed(u16),
     /// The client's part is over.

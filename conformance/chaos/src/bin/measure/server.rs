@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use throng_chaos::dice::Dice;
 use throng_chaos::record::Log;
 use throng_chaos::victim::{Process, Victim as _, free_address};
+use throng_redis_rig::{Server as Redis, Setup};
 
 /// Which server.
 #[derive(Args)]
@@ -20,6 +21,9 @@ pub(crate) struct Options {
     /// Keep rooms in memory only
     #[arg(long)]
     memory: bool,
+    /// Keep rooms and sessions in a Redis that is started for it (its own memory, nothing on disk)
+    #[arg(long, conflicts_with = "memory")]
+    redis: bool,
     /// Passed on to the server (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -28,6 +32,7 @@ pub(crate) struct Options {
 /// A running server with a data directory that goes with it.
 pub(crate) struct Server {
     process: Process,
+    _redis: Option<Redis>,
     _folder: TempDir,
 }
 
@@ -44,9 +49,11 @@ impl Server {
         let folder = tempfile::Builder::new().prefix("throng-measure-").tempdir()?;
         let data = folder.path().join("data");
         let mut arguments = vec!["--log".into(), "warn".into()];
-        match options.memory {
-            true => arguments.push("--memory".into()),
-            false => arguments.extend(["--data".into(), data.into()]),
+        let redis = options.redis.then(|| Redis::start(Setup::in_memory())).transpose()?;
+        match &redis {
+            Some(redis) => arguments.extend(["--redis".into(), redis.url().into()]),
+            None if options.memory => arguments.push("--memory".into()),
+            None => arguments.extend(["--data".into(), data.into()]),
         }
         arguments.extend(options.set.iter().flat_map(|pair| ["--set".into(), pair.into()]));
         let log = Log::create(&folder.path().join("log.jsonl"))?;
@@ -55,7 +62,7 @@ impl Server {
         let program = options.server.canonicalize()?;
         let mut process = Process::new(&program, folder.path(), address, arguments, log);
         process.start().await?;
-        Ok(Self { process, _folder: folder })
+        Ok(Self { process, _redis: redis, _folder: folder })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
