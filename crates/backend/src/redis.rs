@@ -228,6 +228,7 @@ impl Redis {
             size: rule.history.size.max(HOLE_SIZE),
             bytes: rule.history.bytes.max(HOLE_BYTES),
             ttl: drive::millis(rule.history.ttl.clamp(HOLE_TTL, YEARS)),
+            replicas: rule.replicas,
         };
         Held { limits, kind }
     }

@@ -40,6 +40,9 @@ pub struct Rule {
     /// With [`SlowPolicy::Latest`]: the field of the payload whose value says which message takes the place
     /// of which. Empty (the default) for the sender and the type.
     pub slow_key: String,
+    /// In how many copies besides the first a message has to be kept at once, where the backend has copies: with
+    /// fewer it is refused. Default 0.
+    pub replicas: usize,
 }
 
 /// What happens to the messages of a room for a member that reads too slowly.
@@ -101,6 +104,7 @@ impl Default for Rule {
             costs: HashMap::new(),
             slow: None,
             slow_key: String::new(),
+            replicas: 0,
         }
     }
 }

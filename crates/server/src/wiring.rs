@@ -151,6 +151,7 @@ fn rule(room: &RoomRule) -> Rule {
         },
         grace: room.grace,
         max_members: room.max_members,
+        replicas: room.replicas,
         allow: room.allow,
         membership: room.membership,
         rate: room.rate.limit(),

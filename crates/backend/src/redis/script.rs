@@ -177,7 +177,7 @@ impl Terms {
             number(keep.size as u64),
             number(keep.bytes as u64),
             number(keep.ttl),
-            number(self.min_replicas as u64),
+            number(self.min_replicas.max(keep.replicas) as u64),
         ];
         let count = keys.len();
         let args = keys.into_iter().map(String::into_bytes).chain(terms).chain(more).collect();

@@ -54,6 +54,8 @@ pub(crate) struct Limits {
     pub(crate) bytes: usize,
     /// Milliseconds.
     pub(crate) ttl: u64,
+    /// Replicas that have to be there for a message to be stored.
+    pub(crate) replicas: usize,
 }
 
 /// A message on its way to Redis.

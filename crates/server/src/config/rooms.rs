@@ -46,6 +46,8 @@ pub(crate) struct RoomRule {
     pub(crate) slow: RoomSlow,
     /// The field of the payload by which `latest` tells messages apart; empty: by sender and type.
     pub(crate) slow_key: String,
+    /// With Redis: how many replicas have to be there for a message to be stored.
+    pub(crate) replicas: usize,
     pub(crate) other_types: bool,
     /// By `type`.
     pub(crate) types: BTreeMap<String, TypeRule>,
@@ -93,6 +95,7 @@ pub(crate) struct RawRoom {
     rate: Option<Rate>,
     slow: Option<RoomSlow>,
     slow_key: Option<Line>,
+    replicas: Option<usize>,
     other_types: Option<bool>,
     types: BTreeMap<String, TypeRule>,
 }
@@ -138,6 +141,7 @@ impl RawRoom {
             rate: None,
             slow: None,
             slow_key: None,
+            replicas: None,
             other_types: None,
             types: BTreeMap::new(),
         })
@@ -224,6 +228,7 @@ impl RawRoom {
             rate: self.rate.unwrap_or(Rate::Off),
             slow,
             slow_key: self.slow_key.unwrap_or_default().0,
+            replicas: self.replicas.unwrap_or(0),
             other_types: self.other_types.unwrap_or(true),
             types: self.types,
         })
@@ -292,6 +297,15 @@ pub(super) static ROOM_KEYS: &[RoomKey] = &[
         danger: "",
         set: |raw, v| into(&mut raw.slow_key, Unit::read(v)),
         get: |rule| quoted(&rule.slow_key),
+    },
+    RoomKey {
+        name: "replicas",
+        default: "0",
+        doc: "With Redis: how many replicas of its server have to be connected for a message to be stored; with \
+              fewer it is refused as unavailable. The larger of this and redis.min_replicas counts.",
+        danger: "Fewer replicas than this, and nobody can publish there.",
+        set: |raw, v| into(&mut raw.replicas, units::number(v, 0..=16)),
+        get: |rule| rule.replicas.write(),
     },
     RoomKey {
         name: "history",
@@ -453,6 +467,7 @@ mod tests {
             (hub.durable, hub.volatile, hub.allow)
         );
         assert_eq!((rule.grace, rule.max_members), (hub.grace, hub.max_members));
+        assert_eq!(rule.replicas, hub.replicas);
         assert_eq!((rule.presence, hub.presence), (Presence::Full, throng::Presence::Full));
         assert!(rule.other_types && hub.types.others);
     }

@@ -9,7 +9,7 @@ use super::*;
 use crate::redis::step::{At, Change, Entry, Failure, Placed, Record, Roll, What};
 
 const EPOCH: Epoch = Epoch(7);
-const LIMITS: Limits = Limits { size: 100, bytes: 1 << 20, ttl: 60_000 };
+const LIMITS: Limits = Limits { size: 100, bytes: 1 << 20, ttl: 60_000, replicas: 0 };
 
 type Rooms = Core<u32, u64>;
 

@@ -20,7 +20,7 @@ struct Bench {
     terms: Terms,
 }
 
-const KEEP: Limits = Limits { size: 1000, bytes: 1 << 20, ttl: 3_600_000 };
+const KEEP: Limits = Limits { size: 1000, bytes: 1 << 20, ttl: 3_600_000, replicas: 0 };
 const NODE: &str = "node000000000001";
 
 impl Bench {
@@ -331,6 +331,11 @@ fn refused_with_too_few_replicas_or_on_a_replica() {
     let what = || What::Append { fresh: fresh(), keep: KEEP, entries: vec![entry(1, "s", 1, "a")] };
     bench.terms.min_replicas = 1;
     assert!(bench.try_ask("lobby", what()).unwrap_err().starts_with("NOREPLICAS"));
+    bench.terms.min_replicas = 0;
+    let keep = Limits { replicas: 1, ..KEEP };
+    let of_this_room =
+        || What::Append { fresh: fresh(), keep, entries: vec![entry(2, "s", 2, "b")] };
+    assert!(bench.try_ask("lobby", of_this_room()).unwrap_err().starts_with("NOREPLICAS"));
     let main = bench.server.port().to_string();
     let replica = Setup::in_memory().with(["--replicaof", "127.0.0.1", &main]);
     let replica = Server::start(replica).unwrap();
@@ -339,7 +344,7 @@ fn refused_with_too_few_replicas_or_on_a_replica() {
     })
     .unwrap();
     assert!(matches!(bench.ask("lobby", what()), Told::Appended { .. }));
-    bench.terms.min_replicas = 0;
+    assert!(matches!(bench.ask("lobby", of_this_room()), Told::Appended { .. }));
     bench.server.order(&["CONFIG", "SET", "min-replicas-to-write", "2"]).unwrap();
     assert!(bench.try_ask("lobby", what()).unwrap_err().starts_with("NOREPLICAS"));
     bench.server.order(&["CONFIG", "SET", "min-replicas-to-write", "0"]).unwrap();

@@ -86,7 +86,7 @@ impl Play {
                 _ => Kind::Kept,
             };
             let ttl = if rng.percent(20) { 5000 } else { 3_600_000 };
-            let limits = Limits { size, bytes: 1 << 20, ttl };
+            let limits = Limits { size, bytes: 1 << 20, ttl, replicas: 0 };
             rooms.push((Name::from(format!("room{n}")), Held { limits, kind }));
         }
         let mut world = World::new(rng);
