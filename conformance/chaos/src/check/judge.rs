@@ -45,7 +45,8 @@ impl Checker {
                 }
                 let stretch = match &epoch {
                     Some(epoch) => room.epochs.get_mut(epoch),
-                    None if renews && room.epochs.len() > 1 => continue,
+                    // Of several, or of one in which nobody was there.
+                    None if renews && room.epochs.len() != 1 => continue,
                     None if durable => room.epochs.values_mut().last(),
                     None => continue, // perhaps in an epoch that nobody saw
                 };
