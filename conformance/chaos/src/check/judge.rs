@@ -37,7 +37,7 @@ impl Checker {
     /// Acknowledgements against what was delivered.
     fn acknowledged(&mut self) {
         let durable = self.keeps.is_none_or(|keeps| keeps.durable);
-        let renews = self.may_renew();
+        let (renews, loses) = (self.may_renew(), self.may_lose());
         for (name, room) in &mut self.rooms {
             for (epoch, fact, seq) in std::mem::take(&mut room.acks) {
                 if room.epochs.values().any(|stretch| stretch.has(seq, &fact)) {
@@ -45,8 +45,9 @@ impl Checker {
                 }
                 let stretch = match &epoch {
                     Some(epoch) => room.epochs.get_mut(epoch),
-                    // Of several, or of one in which nobody was there.
-                    None if renews && room.epochs.len() != 1 => continue,
+                    None if renews && room.epochs.len() > 1 => continue,
+                    // Nobody was there, and it may be lost with its epoch.
+                    None if loses && room.epochs.is_empty() => continue,
                     None if durable => room.epochs.values_mut().last(),
                     None => continue, // perhaps in an epoch that nobody saw
                 };
