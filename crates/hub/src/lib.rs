@@ -78,6 +78,7 @@
 
 mod backend;
 mod budget;
+mod grants;
 mod history;
 mod hub;
 mod identity;
@@ -99,6 +100,7 @@ pub use backend::{
     Stored, Unavailable, Used,
 };
 pub use budget::{Budget, Crowded};
+pub use grants::{Grant, Grants, GrantsError};
 pub use history::{Kept, REF_WINDOW};
 pub use hub::{Hub, Keep, Space};
 pub use identity::{Identity, IdentityError};
@@ -106,7 +108,7 @@ pub use limits::{CountedMeter, Meter, Rate, RateError, SharedMeter};
 pub use membership::{Due, Ending, Joined, Left, Refused, Start};
 pub use messages::{Author, Completed, Page, Published, Replay, Span, text_of};
 pub use pass::{Pass, Via};
-pub use rights::{Access, Allowed, Ban, DEMO, Grant, Grants, GrantsError, Rights};
+pub use rights::{Access, Allowed, Ban, DEMO, Rights};
 pub use room::{Closed, Epoch, MAX_LISTED, Order, Room, RoomId};
 pub use rule::{History, Pattern, Presence, Rule, Rules, SlowPolicy, Types};
 pub use schema::{Schema, SchemaError, Violation};

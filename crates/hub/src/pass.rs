@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use throng_protocol::Timestamp;
 
-use crate::rights::Grants;
+use crate::grants::Grants;
 
 /// What a signed-in session may do, and until when: what is kept of a ticket or token. Whoever has none is
 /// anonymous. Meant to live behind an `Arc`.

@@ -1,9 +1,11 @@
 //! Rooms as server-sent events (WHATWG HTML §9.2): one stream for several rooms, resumable.
 
-use std::fmt::{self, Write as _};
+mod outlet;
+mod positions;
+
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use throng_engine::{Front, Full, Permit, Who};
 use throng_hub::{
-    Allowed, Budget, Ending, Identity, Joined, Pass, Refused, Replay, Revoked, Rights, Room, Start,
+    Allowed, Ending, Identity, Joined, Pass, Refused, Replay, Revoked, Rights, Room, Start,
 };
 use throng_protocol::{Code, Fault, names, push};
 use tokio::sync::{mpsc, oneshot};
@@ -19,9 +21,12 @@ use tokio::time::Sleep;
 
 use crate::credentials::Visit;
 use crate::desk::{Desk, Event};
-use crate::drain::{Notice, Slot};
+use crate::drain::Slot;
 use crate::gate::{Shown, Unclaimed, fault};
 use crate::server::Server;
+use outlet::Intake;
+pub(crate) use outlet::Outlet;
+use positions::Positions;
 
 /// What an event stream asks for.
 #[derive(Clone, Default)]
@@ -67,73 +72,6 @@ impl Stream for Events {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         self.lines.poll_recv(cx)
-    }
-}
-
-/// Where live events wait for the stream that sends them. Bounded by bytes, which count for the server's
-/// budget, too.
-#[derive(Debug)]
-pub(crate) struct Outlet {
-    events: mpsc::UnboundedSender<Charged>,
-    waiting: Arc<AtomicUsize>,
-    budget: Arc<Budget>,
-    /// Tells the stream when it has to go.
-    pub(crate) notice: Notice,
-    _alive: oneshot::Sender<()>,
-}
-
-impl Outlet {
-    /// With its other end, with what tells of a slot, and with what ends when the outlet is gone.
-    fn new(budget: &Arc<Budget>) -> (Self, Intake, oneshot::Receiver<Slot>, oneshot::Receiver<()>) {
-        let (events, comes) = mpsc::unbounded_channel();
-        let (alive, gone) = oneshot::channel();
-        let (notice, slot) = Notice::new();
-        let (waiting, budget) = (Arc::default(), Arc::clone(budget));
-        (Self { events, waiting, budget, notice, _alive: alive }, Intake(comes), slot, gone)
-    }
-
-    /// Adds an event. `false` when there is no room for it, or nobody there.
-    pub(crate) fn push(&self, event: &Event) -> bool {
-        if self.waiting.load(Ordering::Relaxed) > OUTLET || self.budget.is_spent() {
-            return false;
-        }
-        let (waiting, budget) = (Arc::clone(&self.waiting), Arc::clone(&self.budget));
-        self.events.send(Charged::new(event.clone(), waiting, budget)).is_ok()
-    }
-}
-
-/// The other end of an [`Outlet`].
-struct Intake(mpsc::UnboundedReceiver<Charged>);
-
-impl Intake {
-    /// The next event; `None` when the outlet is gone.
-    async fn next(&mut self) -> Option<Event> {
-        Some(self.0.recv().await?.event.clone())
-    }
-}
-
-/// An event that waits, for as long as it does.
-#[derive(Debug)]
-struct Charged {
-    event: Event,
-    waiting: Arc<AtomicUsize>,
-    budget: Arc<Budget>,
-}
-
-impl Charged {
-    fn new(event: Event, waiting: Arc<AtomicUsize>, budget: Arc<Budget>) -> Self {
-        let cost = event.data.len() + EVENT_COST;
-        waiting.fetch_add(cost, Ordering::Relaxed);
-        budget.change(0, cost);
-        Self { event, waiting, budget }
-    }
-}
-
-impl Drop for Charged {
-    fn drop(&mut self) {
-        let cost = self.event.data.len() + EVENT_COST;
-        self.waiting.fetch_sub(cost, Ordering::Relaxed);
-        self.budget.change(cost, 0);
     }
 }
 
@@ -529,57 +467,6 @@ impl Drop for EventStream {
     }
 }
 
-/// Where a stream is in each of its rooms: what event ids say.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Positions(Vec<Option<(String, u64)>>);
-
-impl Positions {
-    /// From an event id: `epoch.seq` for each room, with commas. Whatever is not one says nothing.
-    fn read(id: Option<&str>, rooms: usize) -> Self {
-        let read = |text: &str| {
-            let (epoch, seq) = text.split_once('.')?;
-            let sound = (1..=64).contains(&epoch.len());
-            Some((epoch.to_owned(), seq.parse().ok()?)).filter(|_| sound)
-        };
-        let mut positions: Vec<_> =
-            id.into_iter().flat_map(|id| id.split(',')).take(rooms).map(read).collect();
-        positions.resize(rooms, None);
-        Self(positions)
-    }
-
-    fn at(&self, room: usize) -> Option<(&str, u64)> {
-        let (epoch, seq) = self.0.get(room)?.as_ref()?;
-        Some((epoch, *seq))
-    }
-
-    fn set(&mut self, room: usize, epoch: &str, seq: u64) {
-        self.0[room] = (!epoch.is_empty()).then(|| (epoch.to_owned(), seq));
-    }
-
-    fn advance(&mut self, room: usize, seq: u64) {
-        if let Some((_, last)) = &mut self.0[room] {
-            *last = seq;
-        }
-    }
-
-    /// `id: …` with its line break.
-    fn line(&self) -> String {
-        let mut line = String::from("id: ");
-        for (at, position) in self.0.iter().enumerate() {
-            if at > 0 {
-                line.push(',');
-            }
-            match position {
-                // Writing to a string does not fail.
-                Some((epoch, seq)) => drop(write!(line, "{epoch}.{seq}")),
-                None => line.push('0'),
-            }
-        }
-        line.push('\n');
-        line
-    }
-}
-
 fn told<'a>(room: &'a str, epoch: &'a str, joined: &Joined) -> push::Joined<'a> {
     push::Joined {
         reference: None,
@@ -592,10 +479,6 @@ fn told<'a>(room: &'a str, epoch: &'a str, joined: &Joined) -> push::Joined<'a> 
     }
 }
 
-/// Bytes of events that may wait for a stream.
-const OUTLET: usize = 1 << 20;
-/// What an event costs beside its text.
-const EVENT_COST: usize = 96;
 /// So much of the past is taken from a room at a time.
 const CHUNK: usize = 32 << 10;
 /// The most rooms of one stream.
@@ -607,27 +490,6 @@ const RETRY_AFTER: u64 = 2000;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn positions_survive_the_round_trip() {
-        let mut positions = Positions::read(Some("abc.7,0,xyz.0"), 3);
-        assert_eq!(positions.at(0), Some(("abc", 7)));
-        assert_eq!((positions.at(1), positions.at(2)), (None, Some(("xyz", 0))));
-        positions.advance(0, 8);
-        positions.advance(1, 5);
-        assert_eq!(positions.line(), "id: abc.8,0,xyz.0\n");
-    }
-
-    #[test]
-    fn odd_positions_say_nothing() {
-        for odd in ["", ",,,,,,", "abc", "abc.", ".7", "abc.-1", "abc.99999999999999999999", "é.1x"]
-        {
-            let positions = Positions::read(Some(odd), 2);
-            assert_eq!((positions.at(0), positions.at(1)), (None, None), "{odd}");
-        }
-        assert_eq!(Positions::read(Some("a.1,b.2,c.3"), 1).0.len(), 1);
-    }
-
     #[test]
     fn an_event_is_one_line() {
         let event =
