@@ -46,6 +46,7 @@
 mod memory;
 mod redis;
 mod sqlite;
+mod threads;
 mod vault;
 
 pub use self::redis::{

@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use throng_hub::{
     Append, Backend, Draft, Epoch, Kept, Log, Opened, Opening, Past, REMEMBERED, Room, Sink, Space,
     Timestamp,
 };
+
+use crate::threads::lock;
 
 /// Keeps rooms in memory, and nothing on disk: a message is stored when it has its number, and gone with
 /// the process.
@@ -271,10 +273,6 @@ fn find<'a>(
 ) -> Option<&'a mut Closed> {
     let closed = rooms.get_mut(&place.space)?.get_mut(&place.name)?;
     (closed.closing == place.closing).then_some(closed)
-}
-
-fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
-    store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a room without messages takes beside its name: its entry and its place in the order.

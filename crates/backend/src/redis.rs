@@ -24,7 +24,8 @@ use throng_hub::{
 };
 
 use self::core::{Held, Kind};
-use drive::{Drive, Handle, Job, Shared, lock};
+use crate::threads::lock;
+use drive::{Drive, Handle, Job, Shared};
 use log::Appender;
 use options::public;
 use remote::Life;

@@ -44,7 +44,7 @@
 //! while the disk is waited for or the sink is called.
 
 mod file;
-mod queue;
+mod item;
 mod reader;
 mod registry;
 mod slot;
@@ -54,8 +54,9 @@ mod writer;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -65,7 +66,8 @@ use throng_hub::{
     Unavailable,
 };
 
-use queue::{Item, Queue};
+use crate::threads::{Queue, guard, lock};
+use item::Item;
 use registry::{Found, Job, Registry};
 use slot::Slot;
 use writer::{Counts, Writer};
@@ -162,6 +164,7 @@ impl Sqlite {
         let sweep = source.options().sweep;
         let shared = Arc::new(Shared {
             queue: Queue::default(),
+            queued_bytes: AtomicUsize::new(0),
             registry: Arc::new(Registry::new(secret, era, rooms)),
             counts: Counts::default(),
             sink: Mutex::new(None),
@@ -194,14 +197,14 @@ impl Sqlite {
     /// The bytes of the messages that wait to be stored. Above a few MiB the disk does not keep up, and
     /// publishers should be held back. One atomic load.
     pub fn queued_bytes(&self) -> usize {
-        self.shared.queue.bytes()
+        self.shared.queued_bytes.load(Ordering::Relaxed)
     }
 
     /// What has happened since the start.
     pub fn stats(&self) -> Stats {
         let mut stats = self.shared.counts.stats();
         stats.queued = self.shared.queue.len();
-        stats.queued_bytes = self.shared.queue.bytes();
+        stats.queued_bytes = self.queued_bytes();
         stats.rooms = self.shared.registry.rows();
         stats
     }
@@ -329,7 +332,9 @@ pub enum OpenError {
 
 /// What the threads and the open rooms share.
 struct Shared {
-    queue: Queue,
+    queue: Queue<Item>,
+    /// Of all that has not been answered, also what the writer has taken.
+    queued_bytes: AtomicUsize,
     registry: Arc<Registry>,
     counts: Counts,
     /// Until the end; then only those who use it keep it.
@@ -393,7 +398,8 @@ struct Appender {
 impl Log for Appender {
     fn append(&mut self, draft: &Draft<'_>, now: Timestamp) -> Append {
         let refused = Append::Refused(Unavailable);
-        if self.shared.queue.is_full() {
+        if self.shared.queued_bytes.load(Ordering::Relaxed) > MAX_QUEUED {
+            // The disk hangs.
             self.shared.counts.refuse();
             return refused;
         }
@@ -408,7 +414,11 @@ impl Log for Appender {
             result: Err(Unavailable),
             duplicate: false,
         };
-        match self.shared.queue.push(Item { slot: self.slot.clone(), now, outcome }) {
+        let count = |item: &Item| {
+            self.shared.queued_bytes.fetch_add(item.bytes(), Ordering::Relaxed);
+            true
+        };
+        match self.shared.queue.push(Item { slot: self.slot.clone(), now, outcome }, count) {
             Ok(()) => Append::Later,
             Err(_closed) => refused,
         }
@@ -447,16 +457,8 @@ fn join<T: Default>(thread: JoinHandle<T>) -> T {
     })
 }
 
-/// A sink that panics must not end the thread that all rooms depend on.
-fn guard(call: impl FnOnce()) {
-    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err() {
-        tracing::error!("the receiver of results of the database panicked");
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// Beyond so many bytes that wait, messages are refused.
+const MAX_QUEUED: usize = 64 << 20;
 
 /// The most threads that read.
 const READERS: usize = 4;

@@ -49,12 +49,13 @@ mod users;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use throng_hub::{Ban, Unavailable};
 
 use crate::redis::Remote;
 use crate::sqlite::{OpenError, SyncMode};
+use crate::threads::{guard, lock};
 use local::Local;
 use remote::Shared;
 
@@ -456,14 +457,3 @@ enum Keeper {
 
 /// Who is told of changes.
 type Changed = Box<dyn FnMut() + Send>;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A receiver that panics must not end the thread that everybody depends on.
-fn guard(call: impl FnOnce()) {
-    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err() {
-        tracing::error!("the receiver of an answer of the vault panicked");
-    }
-}

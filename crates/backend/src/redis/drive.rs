@@ -23,7 +23,7 @@ use tokio::time::sleep_until;
 
 pub(super) use self::count::{Counts, Kind as Counted};
 pub(crate) use self::queue::{Job, Message, Queue};
-pub(super) use self::shared::{Handle, Shared, Slot, bytes, guard, lock, millis};
+pub(super) use self::shared::{Handle, Shared, Slot, bytes, millis};
 use super::RedisStatus;
 use super::core::{AskId, Channel, Core, Draft, Effect, Held};
 use super::link::{LinkId, News};
@@ -33,6 +33,7 @@ use super::remote::{Again, Done, Heard};
 use super::script::{self, Call, Shape, Terms, Verb};
 use super::step::{Failure, Name, NodeId, Told};
 use super::topology::{Happening, Plan, Topology};
+use crate::threads::guard;
 
 /// How the first attempt to connect ended.
 pub(super) type Verdict = Sender<Result<(), RedisError>>;

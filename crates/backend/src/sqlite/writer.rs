@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, params};
 use throng_hub::{Outcome, Timestamp, Unavailable};
 
 use super::file::{self, Source};
-use super::queue::Item;
+use super::item::Item;
 use super::registry::Job;
 use super::slot::{Counters, Slot, cost, millis};
 use super::trim::{self, Sweep};
@@ -108,7 +108,7 @@ impl Writer {
     pub(super) fn run(mut self) -> Option<Connection> {
         loop {
             if self.backlog.is_empty() {
-                let more = self.shared.queue.take(&mut self.taken, self.next_sweep);
+                let more = self.shared.queue.take(&mut self.taken, Some(self.next_sweep));
                 self.backlog.shrink_to(SPACE_KEPT);
                 self.backlog.extend(self.taken.drain(..));
                 self.taken.shrink_to(SPACE_KEPT);
@@ -162,7 +162,8 @@ impl Writer {
                 true
             }
         };
-        self.shared.queue.answered(self.batch.len(), bytes);
+        self.shared.queue.answered(self.batch.len());
+        self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.outcomes.extend(self.batch.drain(..).map(|item| item.outcome));
         self.shared.appended(&mut self.outcomes);
         if failed {
@@ -482,9 +483,9 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
     use std::sync::{OnceLock, mpsc};
 
-    use super::super::queue::Queue;
     use super::super::registry::Registry;
     use super::super::{Options, file};
     use super::*;
@@ -494,7 +495,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = file::open(dir.path(), Options::default()).unwrap();
         let shared = Arc::new(Shared {
-            queue: Queue::default(),
+            queue: crate::threads::Queue::default(),
+            queued_bytes: AtomicUsize::new(0),
             registry: Arc::new(Registry::new(file.secret, file.era, file.rooms)),
             counts: Counts::default(),
             sink: Mutex::default(),

@@ -8,8 +8,9 @@ use rusqlite::{Connection, ErrorCode};
 use super::file::Source;
 use super::ledger::{Counts, Ledger, Tally, VaultStats};
 use super::lists::Lists;
-use super::queue::{Kind, Queue, Waiting};
+use super::queue::{Kind, Waiting};
 use super::{OpenError, guard, lock};
+use crate::threads::Queue;
 
 /// The one that works: it takes what waits, does it in one transaction, answers, and begins anew.
 pub(super) struct Clerk {
@@ -33,7 +34,7 @@ pub(super) struct Clerk {
 
 /// What the thread and the vaults share.
 pub(super) struct Shared {
-    pub(super) queue: Queue,
+    pub(super) queue: Queue<Waiting>,
     pub(super) lists: Mutex<Lists>,
     pub(super) changed: Mutex<Option<Box<dyn FnMut() + Send>>>,
     counts: Mutex<Counts>,
@@ -325,7 +326,7 @@ mod tests {
     ) -> mpsc::Receiver<Answer<T>> {
         let (answer, answered) = mpsc::channel();
         let task = Job::boxed(work, move |found| answer.send(found).unwrap());
-        clerk.shared.queue.push(kind, task);
+        clerk.shared.queue.submit(kind, task);
         clerk.shared.queue.take(&mut clerk.taken, None);
         clerk.backlog.extend(clerk.taken.drain(..));
         clerk.work();
@@ -375,7 +376,7 @@ mod tests {
         };
         let (answer, answered) = mpsc::channel();
         let task = Job::boxed(ban, move |found| answer.send(found).unwrap());
-        shared.queue.push(Kind::Write, task);
+        shared.queue.submit(Kind::Write, task);
         let failed = ask(&mut clerk, Kind::Write, fail);
         assert_eq!((answered.recv(), failed.recv()), (Ok(Err(Unavailable)), Ok(Err(Unavailable))));
         assert_eq!(lock(&shared.lists).members(), []);

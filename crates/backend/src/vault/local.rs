@@ -29,7 +29,7 @@ impl Local {
         work: impl FnMut(&mut Ledger<'_>) -> rusqlite::Result<Answer<T>> + Send + 'static,
         done: impl FnOnce(Answer<T>) + Send + 'static,
     ) {
-        self.shared.queue.push(Kind::Write, Job::boxed(work, done));
+        self.shared.queue.submit(Kind::Write, Job::boxed(work, done));
     }
 
     pub(super) fn read<T: Send + 'static>(
@@ -37,12 +37,12 @@ impl Local {
         work: impl FnMut(&mut Ledger<'_>) -> rusqlite::Result<Answer<T>> + Send + 'static,
         done: impl FnOnce(Answer<T>) + Send + 'static,
     ) {
-        self.shared.queue.push(Kind::Read, Job::boxed(work, done));
+        self.shared.queue.submit(Kind::Read, Job::boxed(work, done));
     }
 
     pub(super) fn end(&self, session: String) {
         let end = Job::boxed(move |ledger: &mut Ledger<'_>| ledger.end(&session), drop);
-        self.shared.queue.push(Kind::Must, end);
+        self.shared.queue.submit(Kind::Must, end);
     }
 
     pub(super) fn sweep(&self, now: u64, window_ms: u64) {

@@ -37,6 +37,7 @@ mod access;
 mod courier;
 mod held;
 mod lists;
+mod pages;
 mod script;
 mod text;
 mod users;

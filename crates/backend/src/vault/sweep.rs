@@ -29,7 +29,7 @@ fn sweep_on(shared: &Arc<Shared>, now: u64, earlier: Option<String>) {
         Ok(Ok((tickets.max(sessions).max(tokens) >= STEP, next)))
     };
     // What fails is for the next sweep.
-    shared.queue.push(
+    shared.queue.submit(
         Kind::Write,
         Job::boxed(work, move |step| {
             let Ok((more, next)) = step else { return };

@@ -1,5 +1,5 @@
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use throng_hub::{Room, Sink};
@@ -7,6 +7,7 @@ use throng_hub::{Room, Sink};
 use super::{Message, Queue};
 use crate::redis::RedisStatus;
 use crate::redis::step::Name;
+use crate::threads::{guard, lock};
 
 /// What the log of a room knows without asking.
 #[derive(Debug, Default)]
@@ -96,17 +97,6 @@ pub(in crate::redis) fn bytes(session: &str, body: &throng_protocol::Body) -> us
     size_of::<Message>() + session.len() + body.len()
 }
 
-/// Calls somebody else, who may panic.
-pub(in crate::redis) fn guard(call: impl FnOnce()) {
-    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err() {
-        tracing::error!("a receiver of results of Redis panicked");
-    }
-}
-
 pub(in crate::redis) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-pub(in crate::redis) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,6 +7,7 @@ use throng_hub::Unavailable;
 use super::super::ledger::address;
 use super::super::{Answer, Begun, NewSession, NewTicket, Redeemed, SessionRow};
 use super::held::Step;
+use super::pages::Pages;
 use super::text::{Args, hex, left, list, nonce, number, some, text};
 use super::{Core, Shared, script};
 
@@ -113,14 +114,13 @@ impl Shared {
         limit: usize,
         done: impl FnOnce(Answer<Vec<SessionRow>>) + Send + 'static,
     ) {
-        more_sessions(
-            &self.core,
-            user.map(str::to_owned),
-            after.to_owned(),
-            limit,
-            Vec::new(),
-            done,
-        );
+        let pages = Pages {
+            script: &script::SESSIONS,
+            of: Args::new().maybe(user),
+            rows: |told| list(told)?.into_iter().map(row).collect(),
+            id: |session: &SessionRow| &session.id,
+        };
+        pages.read(&self.core, after, limit, done);
     }
 
     pub(in super::super) fn revoke_session(
@@ -186,39 +186,6 @@ pub(super) fn step(versions: Value) -> Option<Step> {
     Some((text(before)?, text(after)?))
 }
 
-/// Asks for pages until there are as many as wanted, or no more.
-fn more_sessions(
-    core: &Arc<Core>,
-    user: Option<String>,
-    after: String,
-    limit: usize,
-    mut found: Vec<SessionRow>,
-    done: impl FnOnce(Answer<Vec<SessionRow>>) + Send + 'static,
-) {
-    let wanted = limit.saturating_sub(found.len()).min(PAGE);
-    let args = Args::new().maybe(user.as_deref()).text(&after).number(wanted as u64);
-    let read = |_: &Arc<Core>, told: Value| {
-        list(told)?.into_iter().map(row).collect::<Option<Vec<_>>>().map(Ok)
-    };
-    let again = core.clone();
-    // Boxed, as it contains itself.
-    let done: Box<dyn FnOnce(Answer<Vec<SessionRow>>) + Send> = Box::new(done);
-    core.ask(&script::SESSIONS, args, read, move |page| {
-        let page = match page {
-            Ok(page) => page,
-            Err(Unavailable) => return done(Err(Unavailable)),
-        };
-        let is_last = page.len() < PAGE;
-        found.extend(page);
-        match found.last().map(|last| last.id.clone()) {
-            Some(last) if !is_last && found.len() < limit => {
-                more_sessions(&again, user, last, limit, found, done);
-            }
-            _ => done(Ok(found)),
-        }
-    });
-}
-
 fn redeemed(told: Value) -> Option<Answer<Redeemed>> {
     let mut told = list(told)?.into_iter();
     Some(Ok(match &*text(told.next()?)? {
@@ -262,6 +229,3 @@ fn row(told: Value) -> Option<SessionRow> {
 fn shown(ip: Option<IpAddr>) -> String {
     ip.map(address).unwrap_or_default()
 }
-
-/// So many sessions are read by one script.
-const PAGE: usize = 1000;

@@ -3,7 +3,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use redis::Value;
 
 /// What a script is given, one after the other.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Args(Vec<Vec<u8>>);
 
 impl Args {

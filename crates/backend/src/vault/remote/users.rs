@@ -2,9 +2,9 @@ use std::sync::Arc;
 
 use redis::Value;
 use serde::{Deserialize, Serialize};
-use throng_hub::Unavailable;
 
 use super::super::{Answer, UserRow};
+use super::pages::Pages;
 use super::text::{Args, pairs, text};
 use super::{Core, Shared, script};
 
@@ -42,7 +42,10 @@ impl Shared {
         limit: usize,
         done: impl FnOnce(Answer<Vec<UserRow>>) + Send + 'static,
     ) {
-        more_users(&self.core, after.to_owned(), limit, Vec::new(), done);
+        let rows = |told| pairs(told)?.into_iter().map(|(id, rest)| row(id, &rest)).collect();
+        let pages =
+            Pages { script: &script::USERS, of: Args::new(), rows, id: |user: &UserRow| &user.id };
+        pages.read(&self.core, after, limit, done);
     }
 
     pub(in super::super) fn remove_user(
@@ -68,43 +71,7 @@ struct Rest {
     disabled: bool,
 }
 
-/// Asks for pages until there are as many as wanted, or no more.
-fn more_users(
-    core: &Arc<Core>,
-    after: String,
-    limit: usize,
-    mut found: Vec<UserRow>,
-    done: impl FnOnce(Answer<Vec<UserRow>>) + Send + 'static,
-) {
-    let wanted = limit.saturating_sub(found.len()).min(PAGE);
-    let args = Args::new().text(&after).number(wanted as u64);
-    let read = |_: &Arc<Core>, told: Value| {
-        let users = pairs(told)?.into_iter().map(|(id, rest)| row(id, &rest));
-        users.collect::<Option<Vec<_>>>().map(Ok)
-    };
-    let again = core.clone();
-    // Boxed, as it contains itself.
-    let done: Box<dyn FnOnce(Answer<Vec<UserRow>>) + Send> = Box::new(done);
-    core.ask(&script::USERS, args, read, move |page| {
-        let page = match page {
-            Ok(page) => page,
-            Err(Unavailable) => return done(Err(Unavailable)),
-        };
-        let is_last = page.len() < PAGE;
-        found.extend(page);
-        match found.last().map(|last| last.id.clone()) {
-            Some(last) if !is_last && found.len() < limit => {
-                more_users(&again, last, limit, found, done);
-            }
-            _ => done(Ok(found)),
-        }
-    });
-}
-
 fn row(id: String, rest: &str) -> Option<UserRow> {
     let Rest { password, record, created, changed, disabled } = serde_json::from_str(rest).ok()?;
     Some(UserRow { id, password, record, created, changed, disabled })
 }
-
-/// So many users are read by one script.
-const PAGE: usize = 1000;
