@@ -2,7 +2,8 @@
 
 Each row has a name, a category, what is tried (a function of a `Stage`), the outcome that throng must show, and by how much
 the memory of the server may grow meanwhile, at its highest. In another room of the same server two bystanders chat all the
-while: the median of their round trips must stay below `PATIENCE`, and they must get every message of theirs and no other.
+while: the median of their round trips must stay below `PATIENCE`, or what the machine makes of any round trip, and they must
+get every message of theirs and no other.
 
 Outcomes are plain words: a status (`400`), `cut` (the connection ended without an answer), `open` (nothing happened),
 `close 1002`, `error bad_json`, or a sentence that the row alone can say. They are compared with `want` as patterns

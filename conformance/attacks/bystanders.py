@@ -2,12 +2,13 @@
 
     python3 bystanders.py PORT ROOM
 
-Prints a line for each round trip: when it was over (CLOCK_MONOTONIC, seconds) and how long it took (milliseconds), or, as its last line,
-`lost` and why.
+Prints a line for each round trip: when it was over (CLOCK_MONOTONIC, seconds), how long it took, and how long one to a process takes that has
+nothing else to do (milliseconds): what the machine is like just then. Or, as its last line, `lost` and why.
 """
 
 import json
 import os
+import socket
 import sys
 import time
 
@@ -23,14 +24,26 @@ ADDRESS = "127.0.0.77"  # not the attacker's
 def main():
     port, room = int(sys.argv[1]), sys.argv[2]
     try:
-        chat(port, f"/ws/{room}")
+        chat(port, f"/ws/{room}", neighbour())
     except BrokenPipeError:
         pass
     except (OSError, ValueError, KeyError) as error:
         print(f"lost: {error}", flush=True)
 
 
-def chat(port, path):
+def neighbour():
+    """A process that gives each byte back. It ends with this one."""
+    near, far = socket.socketpair()
+    if os.fork() == 0:
+        near.close()
+        while data := far.recv(1):
+            far.send(data)
+        os._exit(0)
+    far.close()
+    return near
+
+
+def chat(port, path, idle):
     speaker = Client(port, path, source=ADDRESS)
     listener = Client(port, path, source=ADDRESS)
     if "code" in speaker.hello or "code" in listener.hello:
@@ -55,7 +68,10 @@ def chat(port, path):
             message = got.get((name, "chat"), {})
             if message.get("number") != number or message.get("seq") != seq or message.get("from") != speaker.user:
                 raise ValueError(f"the {name} got {json.dumps(list(got.values()))[:500]} instead of number {number}, seq {seq}")
-        print(f"{time.monotonic():.4f} {took * 1000:.2f}", flush=True)
+        over = time.monotonic()
+        idle.send(b".")
+        idle.recv(1)
+        print(f"{over:.4f} {took * 1000:.2f} {(time.monotonic() - over) * 1000:.2f}", flush=True)
         time.sleep(PAUSE)
 
 

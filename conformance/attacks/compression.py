@@ -58,13 +58,13 @@ def _(stage):
 
 @ATTACKS.row("a flood of messages that inflate a thousandfold, each within the limit", ("held back", "close 4429"))
 def _(stage):
-    """2,000 messages of 4 KiB that are 4 MiB each: 8 GiB to inflate and to echo, and nothing of it is read."""
+    """20,000 messages of 4 KiB that are 4 MiB each: 80 GiB to inflate and to echo, and nothing of it is read. More than the buffers of the system take."""
     burst = frame(BINARY, deflated(bytes(4 * MEBIBYTE)), rsv=RSV1) * 20
     with stage.upgrade("/echo", extensions=DEFLATE, receive_buffer=4096) as peer:
         peer.socket.setblocking(True)
         peer.socket.settimeout(2.0)
         try:
-            for _ in range(100):
+            for _ in range(1000):
                 peer.socket.sendall(burst)
         except OSError:
             return "held back"

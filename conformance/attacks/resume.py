@@ -5,7 +5,7 @@ import random
 import threading
 
 from attacks import Table, check
-from attacks.stage import disperse
+from attacks.stage import disperse, eventually
 from rig.connection import Refused
 from rig.rooms import Client
 
@@ -123,7 +123,16 @@ def _(stage):
         thread.start()
     for thread in threads:
         thread.join()
-    ends = [one.next("no such type", timeout=1.0 if n < 3 else 0.1)["how"] for n, one in enumerate(clients)]
+    ends = ["timeout"] * len(clients)
+
+    def told():
+        for n, one in enumerate(clients):
+            if ends[n] == "timeout":
+                ends[n] = one.next("no such type", timeout=0.05)["how"]
+        return ends.count("timeout") <= 1
+
+    eventually(told, 30, lambda: f"{ends.count('timeout')} have it")
+    told()  # one of them for good
     disperse(clients)
     others = [end for end in ends if end != "timeout"]
     if ends.count("timeout") == 1 and set(others) == {"close 4409"}:

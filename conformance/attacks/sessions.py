@@ -14,6 +14,9 @@ def signed_in(stage, user="ada", **ticket):
     return stage.client(full=True, query={"ticket": stage.ticket(user, **ticket)})
 
 
+AT_ONCE = 10.0  # seconds: not only when sessions are looked at, as they are every 30
+
+
 def ends(client, within):
     """How the connection ends; it must within so many seconds."""
     started = time.monotonic()
@@ -34,11 +37,11 @@ def back(stage, token):
 OUT = "close 4401, then nothing"
 
 
-@ATTACKS.row("a session that was revoked is out within a second, and stays out", OUT)
+@ATTACKS.row("a session that was revoked is out at once, and stays out", OUT)
 def _(stage):
     with signed_in(stage) as client:
         stage.api("DELETE", f"/sessions/{client.hello['sessionId']}")
-        return f"{ends(client, 1.0)}, then {back(stage, client.hello['resume'])}"
+        return f"{ends(client, AT_ONCE)}, then {back(stage, client.hello['resume'])}"
 
 
 @ATTACKS.row("every session of a user that was revoked", OUT)
@@ -46,7 +49,7 @@ def _(stage):
     clients, unused = [signed_in(stage, "mallory") for _ in range(5)], stage.ticket("mallory")
     others = signed_in(stage, "ada")
     stage.api("POST", "/users/mallory/revoke", {})
-    found = {f"{ends(client, 1.0)}, then {back(stage, client.hello['resume'])}" for client in clients}
+    found = {f"{ends(client, AT_ONCE)}, then {back(stage, client.hello['resume'])}" for client in clients}
     check(others.works(), "another user is out, too")
     check(stage.enters(query={"ticket": unused}) == "401", "a ticket from before is good")
     for client in [*clients, others]:
@@ -57,7 +60,7 @@ def _(stage):
 @ATTACKS.row("a session that expires", "close 4401, then nothing")
 def _(stage):
     with signed_in(stage, sessionTtl=1500) as client:
-        return f"{ends(client, 4.0)}, then {back(stage, client.hello['resume'])}"
+        return f"{ends(client, AT_ONCE)}, then {back(stage, client.hello['resume'])}"
 
 
 @ATTACKS.row("events and /send of a revoked session", "401")
@@ -65,7 +68,7 @@ def _(stage):
     with signed_in(stage, "eve") as client:
         token = client.hello["resume"]
         stage.api("POST", "/users/eve/revoke", {})
-        ends(client, 1.0)
+        ends(client, AT_ONCE)
         return " / ".join(sorted({stage.status("POST", "/send", headers=[f"Authorization: Bearer {token}"], body={"type": "chat", "room": "team:a"}),
                                   stage.status("GET", f"/sse?room=team:a&resume={token}")}))
 
@@ -81,7 +84,7 @@ def _(stage):
             client.write({"type": "auth", "ticket": ticket, "ref": 1})
             stage.api("POST", f"/users/{user}/revoke", {})
             client.write({"type": "auth", "ticket": ticket, "ref": 2})
-            found.add(f"{ends(client, 2.0)}, then {back(stage, client.hello['resume'])}")
+            found.add(f"{ends(client, AT_ONCE)}, then {back(stage, client.hello['resume'])}")
     return " / ".join(sorted(found)).replace("then 401", "then nothing")
 
 
@@ -100,7 +103,7 @@ def _(stage):
     with signed_in(stage, "ada", rooms={"team:a": ["join", "send"]}) as client:
         client.ask({"type": "join", "room": "team:a"})
         check(outcome(client.ask({"type": "auth", "ticket": stage.ticket("ada", rooms={"team:b": ["join"]})})) == "authed", "not authed")
-        got = client.next("left", timeout=5)
+        got = client.next("left", timeout=20)
         with signed_in(stage, "bob") as bob:
             bob.ask({"type": "join", "room": "team:a"})
             bob.ask({"type": "chat", "room": "team:a", "text": "private"})
@@ -114,7 +117,7 @@ def _(stage):
         client.ask({"type": "join", "room": "team:ban"})
         answer = stage.api("POST", "/rooms/team:ban/bans", {"user": "troll"})
         check(answer.status in (200, 201, 204), f"not banned: {answer.status} {answer.body}")
-        got = client.next("left", timeout=3)["type"]
+        got = client.next("left", timeout=20)["type"]
         return f"{got}, {outcome(client.ask({'type': 'join', 'room': 'team:ban'}))}"
 
 
@@ -125,10 +128,22 @@ def _(stage):
         token = client.hello["resume"]
         answer = stage.api("POST", "/bans", {"user": "spammer"})
         check(answer.status in (200, 201, 204), f"not banned: {answer.status} {answer.body}")
-        found = ends(client, 2.0)
+        found = ends(client, AT_ONCE)
     check(stage.api("POST", "/tickets", {"userId": "spammer"}).status == 403, "there is a ticket for who is banned")
     again = {stage.enters(query={"ticket": before[0]}), back(stage, token), stage.status("GET", f"/sse?room=team:a&ticket={before[1]}")}
     return f"{found}, then {' / '.join(sorted(again))}"
+
+
+@ATTACKS.row("somebody who is banned, or has a used ticket, and asks to be told why; from another site's page", "close 4403, close 4401, 403")
+def _(stage):
+    ticket, foreign = stage.ticket("banned"), stage.ticket("banned")
+    answer = stage.api("POST", "/bans", {"user": "banned"})
+    check(answer.status in (200, 201, 204), f"not banned: {answer.status} {answer.body}")
+
+    def told(ticket, **how):
+        return stage.enters("/ws", query={"ticket": ticket, "refusal": "close"}, protocols=("throng.v1",), **how)
+
+    return ", ".join([told(ticket), told(ticket), told(foreign, headers=["Origin: http://evil.example"])])
 
 
 @ATTACKS.row("a kick from a room", "left")
@@ -137,7 +152,7 @@ def _(stage):
         client.ask({"type": "join", "room": "team:kick"})
         answer = stage.api("POST", "/rooms/team:kick/kick", {"user": "guest"})
         check(answer.status == 200, f"not kicked: {answer.status} {answer.body}")
-        return client.next("left", timeout=3)["type"]
+        return client.next("left", timeout=20)["type"]
 
 
 @ATTACKS.row("a room of members only: by ticket for others, by name, as a stranger", "error forbidden", world=World(
@@ -153,7 +168,7 @@ def _(stage):
         with stage.client(full=True) as stranger:
             found.add(outcome(stranger.ask({"type": "join", "room": "club:a"})))
         stage.api("DELETE", "/rooms/club:a/members/ada")
-        check(ada.next("left", timeout=3)["type"] == "left", "who is no member any more is still in")
+        check(ada.next("left", timeout=20)["type"] == "left", "who is no member any more is still in")
         found.add(outcome(ada.ask({"type": "join", "room": "club:a"})))
     return " / ".join(sorted(found))
 
@@ -209,7 +224,7 @@ def _(stage):
     return "none twice"
 
 
-@ATTACKS.row("an open stream of events of a session that was revoked", "ends within 2 s")
+@ATTACKS.row("an open stream of events of a session that was revoked", "ends at once")
 def _(stage):
     with stage.connect() as reader:
         reader.send(f"GET /sse?room=team:a&ticket={stage.ticket('reader')} HTTP/1.1\r\nHost: 127.0.0.1:{stage.port}\r\n\r\n".encode())
@@ -217,12 +232,12 @@ def _(stage):
         check(getattr(answer, "status", answer) == 200, f"no stream: {answer}")
         stage.api("POST", "/users/reader/revoke", {})
         started = time.monotonic()
-        ended = reader.closed(15)
+        ended = reader.closed(30)
         took = time.monotonic() - started
-        return "ends within 2 s" if ended and took < 2 else f"{'ends' if ended else 'is open'} after {took:.1f} s"
+        return "ends at once" if ended and took < AT_ONCE else f"{'ends' if ended else 'is open'} after {took:.1f} s"
 
 
-@ATTACKS.row("an open stream of events of somebody who is banned", "ends within 2 s")
+@ATTACKS.row("an open stream of events of somebody who is banned", "ends at once")
 def _(stage):
     with stage.connect() as reader:
         reader.send(f"GET /sse?room=team:a&ticket={stage.ticket('pest')} HTTP/1.1\r\nHost: 127.0.0.1:{stage.port}\r\n\r\n".encode())
@@ -230,9 +245,9 @@ def _(stage):
         check(getattr(answer, "status", answer) == 200, f"no stream: {answer}")
         stage.api("POST", "/bans", {"user": "pest"})
         started = time.monotonic()
-        ended = reader.closed(15)
+        ended = reader.closed(30)
         took = time.monotonic() - started
-        return "ends within 2 s" if ended and took < 2 else f"{'ends' if ended else 'is open'} after {took:.1f} s"
+        return "ends at once" if ended and took < AT_ONCE else f"{'ends' if ended else 'is open'} after {took:.1f} s"
 
 
 @ATTACKS.row("a good resume token with a bad ticket, a bad resume token with a good ticket", "ada resumed, 401, bob")

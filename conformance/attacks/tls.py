@@ -7,6 +7,8 @@ import subprocess
 import time
 
 from attacks import Table, World, check
+from attacks.bystanders import ADDRESS
+from attacks.stage import eventually
 from rig.frames import TEXT, frame, request
 from rig.rooms import http
 from rig.servers import free_port
@@ -26,9 +28,11 @@ def certificates(folder, more=""):
             "arguments": ["--listen", f"127.0.0.1:{port} tls=on", "--listen", f"127.0.0.1:{redirect} redirect=https", "--listen", f"127.0.0.1:{proxied} proxy_protocol=on"]}
 
 
-LIMITS = '[limits]\nhandshake_timeout = "1s"\n'
+LIMITS = '[limits]\nhandshake_timeout = "3s"\n'
 DOORS = World("TLS, a redirect and a PROXY listener", LIMITS + 'trusted_proxies = ["127.0.0.1/32"]\n', prepare=certificates)
 CLIENTS = World("TLS for clients with a certificate", LIMITS + 'trusted_proxies = ["127.0.0.1/32"]\n', prepare=lambda folder: certificates(folder, 'client_ca = "client-ca.pem"\nclient_auth = "required"\n'))
+# The limits by address hold for the attacker, and not for the bystanders.
+FAST = World("few TLS handshakes from one address", f'[limits]\nhandshake_timeout = "30s"\nconnects_per_ip = "1/m burst 30"\nmax_tls_handshakes = 8\nexempt = ["{ADDRESS}/32"]\ntrusted_proxies = ["127.0.0.5/32"]\n', prepare=certificates)
 ATTACKS = Table("TLS and proxies", DOORS, needs="tls")
 
 
@@ -46,10 +50,20 @@ def context(stage, version=None, certificate=None, alpn=()):
     return made
 
 
-def spoken(stage, data=None, port="tls", name="localhost", **how):
+HEALTH = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+
+
+def metric(stage, reason):
+    """How many connections were refused for this."""
+    name = f'throng_refused_connections_total{{reason="{reason}"}} '
+    text = stage.http("GET", "/metrics", source=ADDRESS).body.decode()
+    return int(next(line for line in text.splitlines() if line.startswith(name)).removeprefix(name))
+
+
+def spoken(stage, data=None, port="tls", name="localhost", source="127.0.0.1", **how):
     """What a request over TLS is answered: a status, or why there is no TLS."""
     try:
-        with socket.create_connection(("127.0.0.1", stage.facts[port]), timeout=5) as plain, context(stage, **how).wrap_socket(plain, server_hostname=name) as peer:
+        with socket.create_connection(("127.0.0.1", stage.facts[port]), timeout=20, source_address=(source, 0)) as plain, context(stage, **how).wrap_socket(plain, server_hostname=name) as peer:
             peer.sendall(data or request("/ws/demo:tls", host="localhost"))
             got = peer.recv(65_536)
             return got.split(b" ")[1].decode() if got.startswith(b"HTTP/1.1 ") else "cut" if not got else f"{got[:20]}"
@@ -73,7 +87,7 @@ def _(stage):
 
 @row("plain HTTP on the TLS port", ("cut", "400"))
 def _(stage):
-    with socket.create_connection(("127.0.0.1", stage.facts["tls"]), timeout=5) as peer:
+    with socket.create_connection(("127.0.0.1", stage.facts["tls"]), timeout=20) as peer:
         peer.sendall(request("/ws/demo:tls"))
         peer.settimeout(5)
         try:
@@ -116,11 +130,11 @@ HELLO = bytes.fromhex("16030101") + b"\xff" + b"\x01\x00\x01\xfb\x03\x03"  # the
 
 def half(name, first, drip=b"", count=100, port="tls", ceiling=24, **how):
     def run(stage):
-        peers = [socket.create_connection(("127.0.0.1", stage.facts[port]), timeout=5) for _ in range(count)]
+        peers = [socket.create_connection(("127.0.0.1", stage.facts[port]), timeout=20) for _ in range(count)]
         for peer in peers:
             if first:
                 peer.sendall(first)
-        return ended(peers, 15, drip)
+        return ended(peers, 60, drip)
 
     ATTACKS.add(name, "cut", run, ceiling=ceiling, **how)
 
@@ -133,6 +147,28 @@ half("100 that send random bytes as TLS", bytes((n * 7919 + n // 251) % 256 for 
 half("30 that announce a handshake of 16 MiB", b"\x16\x03\x01\x40\x00\x01\xff\xff\xff" + bytes(16_379), bytes(1000), count=30)
 
 
+@row("TLS handshakes one after the other, faster than one address may", "closed before the handshake, others are served", ceiling=24, world=FAST)
+def _(stage):
+    """The rate is spent: the server computes nothing more for the flood, and whoever comes from another address gets in."""
+    before = metric(stage, "rate")
+    found = [spoken(stage, HEALTH) for _ in range(120)]
+    check(set(found) == {"200", "cut"} and found.count("cut") >= 60, f"{found.count('200')} of {len(found)} were served, {set(found)}")
+    check(metric(stage, "rate") - before == found.count("cut"), "refusals are not counted")
+    others = spoken(stage, source="127.0.0.9")
+    return "closed before the handshake, others are served" if others == "101" else f"others: {others}"
+
+
+@row("TLS handshakes that never end, more than one address may begin", "closed at once, others are served", ceiling=24, world=FAST)
+def _(stage):
+    before = metric(stage, "tls_handshakes")
+    peers = [socket.create_connection(("127.0.0.1", stage.facts["tls"]), timeout=5, source_address=("127.0.0.10", 0)) for _ in range(15)]
+    eventually(lambda: metric(stage, "tls_handshakes") - before >= 13, 20, "they are waited for")
+    others = spoken(stage, source="127.0.0.9")
+    for peer in peers:
+        peer.close()
+    return "closed at once, others are served" if others == "101" else f"others: {others}"
+
+
 @row("names that are none in the handshake (SNI)", "101")
 def _(stage):
     return " / ".join(sorted({spoken(stage, name=name) for name in ("other.example", "a" * 60 + ".example", "xn--a", "localhost.", "a.b.c.d.e", "127.0.0.1")}))
@@ -141,7 +177,7 @@ def _(stage):
 @row("records of one byte each", "echo", ceiling=24)
 def _(stage):
     """20,000 records for one message; the bystanders chat on."""
-    with socket.create_connection(("127.0.0.1", stage.facts["tls"]), timeout=5) as plain, context(stage).wrap_socket(plain, server_hostname="localhost") as peer:
+    with socket.create_connection(("127.0.0.1", stage.facts["tls"]), timeout=20) as plain, context(stage).wrap_socket(plain, server_hostname="localhost") as peer:
         peer.sendall(request("/echo", host="localhost"))
         got = peer.recv(65_536)
         check(b" 101 " in got, f"{got[:50]}")
@@ -157,7 +193,7 @@ def _(stage):
 @row("TCP is cut behind a TLS message, without a goodbye", "others are served")
 def _(stage):
     for _ in range(100):
-        plain = socket.create_connection(("127.0.0.1", stage.facts["tls"]), timeout=5)
+        plain = socket.create_connection(("127.0.0.1", stage.facts["tls"]), timeout=20)
         peer = context(stage).wrap_socket(plain, server_hostname="localhost")
         peer.sendall(request("/ws/demo:cut", host="localhost") + frame(TEXT, b"{}")[:3])
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -198,7 +234,7 @@ def _(stage):
     port, found = stage.facts["redirect"], set()
     for method, target in (("GET", "/"), ("GET", "/metrics"), ("GET", "/api/v1/counts"), ("POST", "/send"), ("GET", "/sse?room=demo:a"), ("GET", "/ws"), ("POST", "/login")):
         found.add(str(http(port, method, target).status))
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as peer:
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as peer:
         peer.sendall(request("/ws/demo:a", host="localhost"))
         found.add(peer.recv(1000).split(b" ")[1].decode())
     return " / ".join(sorted(found))

@@ -59,7 +59,7 @@ def service(allow='["127.0.0.1/32"]', url="http://127.0.0.1:{port}/hook", more="
         (folder / "hook-secret").write_text(SECRET)
         (folder / "hook-secret").chmod(0o600)
         one, other = Service(), Service()
-        config = f'[webhook]\nurl = "{url.format(port=one.port)}"\nsecret_file = "hook-secret"\ntimeout = "1s"\nretries = 1\nallow = {allow}\n{more}'
+        config = f'[webhook]\nurl = "{url.format(port=one.port)}"\nsecret_file = "hook-secret"\ntimeout = "3s"\nretries = 1\nallow = {allow}\n{more}'
         return {"config": config, "service": one, "other": other}
 
     return prepare
@@ -111,7 +111,7 @@ def drip(handler, body):
 
 
 judged("an answer that comes a byte at a time", "503", drip)
-judged("an answer that never comes", "503", lambda handler, body: time.sleep(3))
+judged("an answer that never comes", "503", lambda handler, body: time.sleep(10))
 judged("headers without end", "503", lambda handler, body: handler.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X-More: aaaaaaaaaaaaaaaaaaaaaaa\r\n" * 100_000))
 judged("an answer that cuts the connection", "503", lambda handler, body: handler.connection.shutdown(socket.SHUT_RDWR))
 
@@ -160,7 +160,7 @@ def _(stage):
 def _(stage):
     hook = stage.facts["service"]
     usual = hook.reply
-    hook.reply = lambda handler, body: time.sleep(1.5)
+    hook.reply = lambda handler, body: time.sleep(4)
     try:
         from rig.frames import request
 
@@ -169,7 +169,7 @@ def _(stage):
             peer.send(request("/ws/team:a?token=x"))
         good = stage.enters("/ws/demo:a")
         for peer in peers:
-            peer.response(10)
+            peer.response(30)
             peer.socket.close()
     finally:
         hook.reply = usual

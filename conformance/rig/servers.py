@@ -4,6 +4,7 @@ Every server gets the same limits: messages up to 1 MiB, handshakes within 5 s, 
 `throng.v1`, deflate where the server has it.
 """
 
+import itertools
 import json
 import os
 import re
@@ -86,9 +87,18 @@ class Server:
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that nobody has, below those that the system gives to whoever connects: it stays free while its server is down."""
+    while True:
+        port = 10_100 + (os.getpid() * 911 + next(_ports)) % 20_000
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+
+
+_ports = itertools.count()
 
 
 def binary():
