@@ -212,7 +212,8 @@ function titleOf({ kind, name, items }) {
 function renderEmpty(talking, title) {
   const { current } = chat;
   const others = Math.max(chat.users().count - 1, 0);
-  part('empty').hidden = talking;
+  const unknown = current.kind === 'room' && current.refused === '' && chat.client.status !== 'online' && chat.users().count === 0;
+  part('empty').hidden = talking || unknown;
   part('empty-sign-in').hidden = current.refused === '' || !entrance.isOpen;
   part('second-window').hidden = current.kind === 'direct' || current.refused !== '';
   const [head, body] = current.refused !== '' && entrance.isOpen ? ['This room is closed to guests', 'Sign in, and you may be let in.']

@@ -110,7 +110,7 @@ export class Banner {
   #head() {
     const { status } = this.#status;
     this.link.dataset.state = this.#over === '' ? status : 'closed';
-    this.linkText.textContent = this.#over === '' ? WORDS[status] : 'Signed out';
+    this.linkText.textContent = this.#over === '' ? WORDS[status] : this.#wasOnline ? 'Signed out' : 'Not signed in';
   }
 
   /** Pauses that follow each other are one to the reader. */
@@ -156,7 +156,7 @@ export class Banner {
     if (status === 'online') return;
     if (this.#over !== '') {
       this.banner.hidden = this.button.hidden = false;
-      this.banner.dataset.state = 'closed';
+      this.banner.dataset.state = this.#wasOnline ? 'closed' : 'door';
       this.button.textContent = 'Sign in';
       this.countdown.textContent = '';
       this.#say(this.#over);
@@ -218,6 +218,9 @@ const REASONS = new Map([
   ['session expired', 'You were signed out: your session had expired.'],
   ['session revoked', 'You were signed out: your session was revoked.'],
   ['unauthorized', 'You were signed out.'],
+  ['rate_limited', 'The server is full at the moment.'],
+  ['overloaded', 'The server is busy.'],
+  ['unavailable', 'The server is not ready at the moment.'],
   ['no ticket', 'You are not signed in.'],
   ['session', 'The server does not know your session any more.'],
   ['ticket', 'The server does not answer.'],

@@ -34,6 +34,7 @@ export class Composer {
       event.preventDefault();
       this.#send();
     });
+    window.addEventListener('resize', () => this.#changed());
     this.#changed();
   }
 

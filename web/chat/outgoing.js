@@ -45,6 +45,7 @@ export function problemOf(error) {
 }
 
 const PROBLEMS = new Map([
+  ['not_joined', 'Not delivered: you are not in this room'],
   ['uncertain', 'Not confirmed: the connection was lost'],
   ['closed', 'Not sent: the connection was closed'],
   ['timeout', 'Not confirmed: the server does not answer'],

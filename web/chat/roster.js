@@ -47,7 +47,7 @@ export class Roster {
   }
 }
 
-const BY_NAME = new Intl.Collator();
+const BY_NAME = new Intl.Collator(undefined, { numeric: true });
 
 /** How many names are kept. */
 const REMEMBERED = 5_000;

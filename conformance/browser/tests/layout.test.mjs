@@ -54,6 +54,27 @@ for (const width of [320, 360, 412, 768, 820, 1440]) {
   });
 }
 
+test('a long name of a room takes nothing from its neighbours', async () => {
+  const room = `${newRoom()}-${'long-'.repeat(20)}name`;
+  for (const width of [360, 700, 900]) {
+    const guest = await Person.enter(browser, server, `/?Craig#/room/${room}`, { viewport: { width, height: 640 }, hasTouch: true, isMobile: true });
+    const { page } = guest;
+    await page.evaluate(() => { location.hash = '#/room/lobby'; });
+    await guest.go(`#/room/${room}`);
+    const pressed = await page.locator('.top-end > *').evaluateAll((nodes) => nodes.filter((node) => node.scrollWidth > node.clientWidth + 1).map(({ id }) => id));
+    assert.deepEqual(pressed, [], `the buttons have their space at ${width} px`);
+    const field = await page.locator('#message').boundingBox();
+    assert.ok(field && field.height < 50, 'the hint in the empty field is one line');
+    if (width < 820) await page.locator('#side-button').tap();
+    const meets = await page.locator('.places li').evaluateAll((items) => items.some((item) => {
+      const [name, close] = [item.querySelector('.who'), item.querySelector('.close')];
+      return name !== null && close !== null && name.getBoundingClientRect().right > close.getBoundingClientRect().left + 1;
+    }));
+    assert.equal(meets, false, 'the name ends before the button to leave');
+    await guest.leave();
+  }
+});
+
 test('on a phone the lists are drawers that keep the focus', async () => {
   const phone = await Person.enter(browser, server, '/?Noor', { viewport: { width: 360, height: 640 }, hasTouch: true, isMobile: true });
   const { page } = phone;
