@@ -1,6 +1,7 @@
 // Makes the screenshots of the README from the real server: `THRONG_BIN=… node screenshots.mjs [folder]`, by default docs/images.
-// The page uses the fonts of the system; with the font Inter installed the pictures look as they do in the repository.
+// The page uses the fonts of the system; with the font Inter installed the pictures look as they do in the repository. Needs pngquant.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { mkdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -22,11 +23,11 @@ const TALK = [
   ['Eko Prasetyo', 'Count me in'],
 ];
 
-const LARGEST = 300_000;
+const LARGEST = 150_000;
 const folder = process.argv[2] ?? fileURLToPath(new URL('../../docs/images/', import.meta.url));
 await mkdir(folder, { recursive: true });
 
-const server = await Server.start();
+const server = await Server.start(['--memory', '--set', 'login.enabled=true']);
 const browser = await Browser.launch();
 try {
   const viewport = { width: 1180, height: 720 };
@@ -107,6 +108,7 @@ async function save(person, name) {
   const path = join(folder, name);
   await person.page.mouse.move(1, 1);
   await person.page.screenshot({ path, animations: 'disabled', caret: 'hide' });
+  execFileSync('pngquant', ['--force', '--strip', '--quality=70-98', '--output', path, path]);
   const { size } = await stat(path);
   console.log(`${name} ${Math.round(size / 1000)} kB`);
   assert.ok(size < LARGEST, `${name} is too large`);
