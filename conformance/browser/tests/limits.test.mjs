@@ -51,3 +51,20 @@ test('520 pasted messages all arrive, once; the page says that it waits, and a b
   await craig.page.locator('#banner').waitFor({ state: 'hidden' });
   assert.deepEqual([...craig.complaints, ...ada.complaints], []);
 });
+
+test('a server that is full says so, and the page claims nothing of a room it has not seen', async () => {
+  const small = await Server.start(['--memory', '--set', 'limits.max_connections=1']);
+  try {
+    const first = await Person.enter(browser, small, '/?First');
+    const { page } = await browser.page();
+    await page.goto(new URL('/?Second', small.url).href);
+    const second = new Person(page, []);
+    await second.reads(/^The server is full at the moment\.$/);
+    assert.equal(await page.locator('#empty').isVisible(), false);
+    await first.leave();
+    await second.online();
+    await page.locator('#empty').waitFor({ state: 'visible' });
+  } finally {
+    await small.stop();
+  }
+});
