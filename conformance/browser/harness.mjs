@@ -9,16 +9,25 @@ import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 
 /** How long a thing may take on a slow machine before a test gives up, in milliseconds. */
-export const PATIENCE = 30_000;
+export const PATIENCE = 60_000;
 
-/** @returns {Promise<number>} */
+let ports = 0;
+
+/**
+ * A port that nobody has, below those that the system gives to whoever connects: it stays free while its server is down.
+ * @returns {Promise<number>}
+ */
 async function freePort() {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = /** @type {import('node:net').AddressInfo} */ (probe.address());
-  probe.close();
-  await once(probe, 'close');
-  return port;
+  for (;;) {
+    const port = 10_100 + ((process.pid * 911 + ports) % 20_000);
+    ports += 1;
+    const probe = createServer().listen(port, '127.0.0.1');
+    const free = await once(probe, 'listening').then(() => true, () => false);
+    if (!free) continue;
+    probe.close();
+    await once(probe, 'close');
+    return port;
+  }
 }
 
 /** The binary under test. */

@@ -4,10 +4,10 @@ import { after, afterEach, before, test } from 'node:test';
 import { Browser, Person, Server, newRoom, roomOf } from '../harness.mjs';
 
 /** @type {Browser} */ let browser;
-/** Takes forty messages a second after the first hundred. @type {Server} */ let server;
+/** Takes twenty messages a second after the first hundred. @type {Server} */ let server;
 
 before(async () => {
-  server = await Server.start(['--memory', '--set', 'rooms.rate=40/s burst 100']);
+  server = await Server.start(['--memory', '--set', 'rooms.rate=20/s burst 100']);
   browser = await Browser.launch();
 });
 

@@ -12,19 +12,26 @@ import { connect } from '../../src/index.js';
 const PATIENCE = 60_000;
 
 /** @param {import('node:net').Server} server @returns {Promise<number>} */
-async function listening(server) {
-  server.listen(0, '127.0.0.1');
+async function listening(server, port = 0) {
+  server.listen(port, '127.0.0.1');
   await once(server, 'listening');
   return /** @type {import('node:net').AddressInfo} */ (server.address()).port;
 }
 
-/** A port that nobody has. */
+let ports = 0;
+
+/** A port that nobody has, below those that the system gives to whoever connects: it stays free while its server is down. */
 async function freePort() {
-  const probe = createServer();
-  const port = await listening(probe);
-  probe.close();
-  await once(probe, 'close');
-  return port;
+  for (;;) {
+    const port = 10_100 + ((process.pid * 911 + ports) % 20_000);
+    ports += 1;
+    const probe = createServer();
+    const free = await listening(probe, port).then(() => true, () => false);
+    if (!free) continue;
+    probe.close();
+    await once(probe, 'close');
+    return port;
+  }
 }
 
 /** A Redis that keeps nothing on disk, and ends with the test. */
