@@ -1,4 +1,5 @@
 mod expiry;
+mod gone;
 mod revoke;
 
 use std::collections::{HashMap, VecDeque};
@@ -17,6 +18,7 @@ use crate::membership::Ending;
 use crate::pass::Pass;
 use crate::seats::ByUser;
 use expiry::Expiring;
+use gone::Gone;
 
 /// How long `ref`s of a quiet session are remembered: longer than any session can be away.
 pub const REMEMBERED: Duration = Duration::from_secs(15 * 60);
@@ -53,25 +55,8 @@ struct Shard {
     /// by the time in `users` not being theirs.
     lost: VecDeque<(Timestamp, Arc<Identity>)>,
     /// What was revoked lately: whoever is on the way in must not slip through.
-    gone: VecDeque<Gone>,
+    gone: Gone,
     connected: usize,
-}
-
-/// A revocation.
-#[derive(Debug)]
-struct Gone {
-    what: Revocation,
-    at: Timestamp,
-}
-
-#[derive(Debug)]
-enum Revocation {
-    /// Of one session.
-    Session(Box<str>),
-    /// Of all that were opened with this token.
-    Token(Box<str>),
-    /// Of all that this user had opened by then.
-    User(Box<str>),
 }
 
 /// A session of a user.
@@ -181,7 +166,7 @@ impl Sessions {
     ) -> Result<Option<Asker>, Revoked> {
         let mut shard = self.shard(who.user_id());
         let over = self.expire(&mut shard, now);
-        if shard.is_gone(who, pass.map(|pass| &**pass)) {
+        if shard.gone.has(who, pass.map(|pass| &**pass)) {
             drop(shard);
             self.tell(&over);
             return Err(Revoked);
@@ -229,7 +214,7 @@ impl Sessions {
     #[must_use]
     pub fn renew(&self, who: &Arc<Identity>, place: Asker, pass: &Arc<Pass>) -> bool {
         let mut shard = self.shard(who.user_id());
-        if shard.is_gone(who, Some(pass)) {
+        if shard.gone.has(who, Some(pass)) {
             return false;
         }
         let mut held = shard.users.get_mut(who.user_id()).into_iter().flatten();
@@ -261,7 +246,7 @@ impl Sessions {
             return self.tell(&over);
         };
         shard.connected -= 1;
-        let revoked = is_gone(&shard.gone, who, held[at].pass.as_deref());
+        let revoked = shard.gone.has(who, held[at].pass.as_deref());
         if ending == Ending::Lost
             && !revoked
             && shard.lost.len() < FEW_LOST.max(2 * shard.connected)
@@ -291,7 +276,7 @@ impl Sessions {
         let held = shard.users.get(user_id).into_iter().flatten();
         let mut held = held.filter(|held| held.who.session_id() == session_id);
         let held = held.next().filter(|held| held.is_known(now))?;
-        (!shard.is_gone(&held.who, held.pass.as_deref())).then(|| held.listed())
+        (!shard.gone.has(&held.who, held.pass.as_deref())).then(|| held.listed())
     }
 
     /// The sessions of one user, or of all, that `wanted` accepts. Looks at all of them: for people, and for
@@ -310,7 +295,7 @@ impl Sessions {
                 .filter(|(user, _)| user_id.is_none_or(|wanted| wanted == user.0.user_id()));
             let held = all.flat_map(|(_, held)| held).filter(|held| held.is_known(now));
             let held = held.map(|held| {
-                let is_over = shard.is_gone(&held.who, held.pass.as_deref());
+                let is_over = shard.gone.has(&held.who, held.pass.as_deref());
                 Listed { is_over, ..held.listed() }
             });
             listed.extend(held.filter(&mut wanted));
@@ -436,16 +421,6 @@ impl fmt::Debug for Sessions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Revoked;
 
-fn is_gone(gone: &VecDeque<Gone>, who: &Identity, pass: Option<&Pass>) -> bool {
-    gone.iter().any(|gone| match &gone.what {
-        Revocation::Session(session) => **session == *who.session_id(),
-        Revocation::Token(token) => pass.and_then(|pass| pass.token.as_ref()) == Some(token),
-        Revocation::User(user) => {
-            **user == *who.user_id() && pass.is_some_and(|pass| pass.opened <= gone.at)
-        }
-    })
-}
-
 impl Held {
     fn is_connected(&self) -> bool {
         matches!(self.state, State::Connected(_))
@@ -489,16 +464,9 @@ impl Shard {
                 self.users.remove(who.user_id());
             }
         }
-        let slipped_by = now.0.saturating_sub(ON_THE_WAY);
-        while self.gone.front().is_some_and(|gone| gone.at.0 < slipped_by) {
-            self.gone.pop_front();
-        }
+        self.gone.forget(Timestamp(now.0.saturating_sub(ON_THE_WAY)));
         self.shrink();
         over
-    }
-
-    fn is_gone(&self, who: &Identity, pass: Option<&Pass>) -> bool {
-        is_gone(&self.gone, who, pass)
     }
 
     fn shrink(&mut self) {

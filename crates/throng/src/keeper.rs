@@ -1,5 +1,6 @@
 //! A thread that ends what is over: sessions whose time has come, or that have been revoked elsewhere.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,15 @@ struct Wake {
     /// Another process has changed what is kept.
     changed: bool,
     ended: bool,
+}
+
+/// A walk through all sessions, of which there is one at a time.
+struct Walk(Arc<AtomicBool>);
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 /// What bans and memberships are kept, for rights.
@@ -64,6 +74,7 @@ impl Keeper {
 
 fn run(inner: &Weak<Inner>, wake: &(Mutex<Wake>, Condvar), recheck: Duration) {
     let mut next_check = Instant::now() + recheck;
+    let (walking, mut changes) = (Arc::new(AtomicBool::new(false)), false);
     loop {
         let Some(server) = inner.upgrade() else { return };
         server.end_expired();
@@ -75,9 +86,14 @@ fn run(inner: &Weak<Inner>, wake: &(Mutex<Wake>, Condvar), recheck: Duration) {
             load(&server.gate.vault, &server.access);
         }
         if changed || Instant::now() >= next_check {
-            next_check = Instant::now() + recheck;
-            server.desk.front().tokens().replace(&server.gate.vault.secrets());
-            server.end_revoked(changed);
+            changes |= changed;
+            if walking.swap(true, Ordering::AcqRel) {
+                next_check = Instant::now() + BUSY;
+            } else {
+                next_check = Instant::now() + recheck;
+                server.desk.front().tokens().replace(&server.gate.vault.secrets());
+                server.end_revoked(std::mem::take(&mut changes), Walk(Arc::clone(&walking)));
+            }
         }
         let front = server.desk.front();
         let soon = front.sessions().next_expiry().map_or(recheck, |expiry| {
@@ -112,27 +128,43 @@ impl Inner {
     }
 
     /// Compares the sessions that are signed in with what is kept of them. `changed`: rights may be others, too.
-    fn end_revoked(self: &Arc<Self>, changed: bool) {
+    fn end_revoked(self: &Arc<Self>, changed: bool, walk: Walk) {
         let front = self.desk.front();
         let now = front.now();
         self.gate.vault.sweep(now.0, front.sessions().window().as_millis() as u64);
         let signed_in = front.sessions().list(None, now, |listed| listed.pass.is_some());
-        for some in signed_in.chunks(AT_ONCE) {
-            let ids = some.iter().map(|listed| listed.who.session_id().into()).collect();
-            let (server, some) = (Arc::downgrade(self), some.to_vec());
-            self.gate.vault.check(ids, move |gone| {
-                let (Some(server), Ok(gone)) = (server.upgrade(), gone) else { return };
-                let Some(cluster) = server.cluster.as_ref().filter(|_| !gone.is_empty()) else {
-                    return server.compare(&some, &gone, changed);
-                };
-                // All of them may be gone, because Redis has lost its data: then they go on.
-                let inner = Arc::downgrade(&server);
-                cluster.redis.registry().is_whole(move |is_whole| {
-                    let server = inner.upgrade().filter(|_| is_whole);
-                    server.iter().for_each(|server| server.compare(&some, &gone, changed));
-                });
-            });
+        self.end_some(signed_in, changed, walk);
+    }
+
+    /// Asks for some of them; for the next ones when that is answered, so that what answers is not overrun.
+    fn end_some(self: &Arc<Self>, mut all: Vec<Listed>, changed: bool, walk: Walk) {
+        if all.is_empty() {
+            return;
         }
+        let some = all.split_off(all.len().saturating_sub(AT_ONCE));
+        let ids = some.iter().map(|listed| listed.who.session_id().into()).collect();
+        let server = Arc::downgrade(self);
+        self.gate.vault.check(ids, move |gone| {
+            let Some(server) = server.upgrade() else { return };
+            let Ok(gone) = gone else {
+                // They are compared again soon; rights follow from what is known here.
+                server.compare(&some, &[], changed);
+                return server.compare(&all, &[], changed);
+            };
+            let Some(cluster) = server.cluster.as_ref().filter(|_| !gone.is_empty()) else {
+                server.compare(&some, &gone, changed);
+                return server.end_some(all, changed, walk);
+            };
+            // All of them may be gone, because Redis has lost its data: then they go on.
+            let inner = Arc::downgrade(&server);
+            cluster.redis.registry().is_whole(move |is_whole| {
+                let Some(server) = inner.upgrade() else { return };
+                if is_whole {
+                    server.compare(&some, &gone, changed);
+                    server.end_some(all, changed, walk);
+                }
+            });
+        });
     }
 
     fn compare(&self, some: &[Listed], gone: &[Box<str>], changed: bool) {
@@ -168,6 +200,8 @@ pub(crate) const SIGNED_OUT: CloseCode = match CloseCode::new(4401) {
 
 /// So many sessions are asked for in one go.
 const AT_ONCE: usize = 1000;
+/// While the walk before is under way, another one is tried this often.
+const BUSY: Duration = Duration::from_millis(100);
 const SHORTEST: Duration = Duration::from_millis(10);
 /// A session may have come in the meantime that is over soon.
 const LONGEST: Duration = Duration::from_secs(1);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use throng_protocol::Timestamp;
 
-use super::{Gone, Revocation, Sessions, State, Turn, enter};
+use super::gone::Revocation;
+use super::{Sessions, State, Turn, enter};
 use crate::backend::Asker;
 
 impl Sessions {
@@ -13,8 +14,7 @@ impl Sessions {
         let mut guard = self.shard(user_id);
         let shard = &mut *guard;
         let mut over = self.expire(shard, now);
-        let what = Revocation::Session(session_id.into());
-        shard.gone.push_back(Gone { what, at: now });
+        shard.gone.add(Revocation::Session(session_id.into()), now);
         let mut place = None;
         if let Some(held) = shard.users.get_mut(user_id) {
             held.retain(|held| match held.state {
@@ -43,7 +43,7 @@ impl Sessions {
     /// closed.
     pub fn revoke_all(&self, user_id: &str, now: Timestamp) -> Vec<Asker> {
         let shard = &mut *self.shard(user_id);
-        shard.gone.push_back(Gone { what: Revocation::User(user_id.into()), at: now });
+        shard.gone.add(Revocation::User(user_id.into()), now);
         let mut places = Vec::new();
         if let Some(held) = shard.users.get_mut(user_id) {
             held.retain(|held| match held.state {
@@ -66,19 +66,19 @@ impl Sessions {
 
     /// A session was revoked whose user is not known here: should it be on its way in, it is refused.
     pub fn refuse_session(&self, session_id: &str, now: Timestamp) {
-        self.refuse(|| Revocation::Session(session_id.into()), now);
+        self.refuse(&Revocation::Session(session_id.into()), now);
     }
 
     /// The same for all sessions that were opened with a token.
     pub fn refuse_token(&self, token: &str, now: Timestamp) {
-        self.refuse(|| Revocation::Token(token.into()), now);
+        self.refuse(&Revocation::Token(token.into()), now);
     }
 
-    fn refuse(&self, what: impl Fn() -> Revocation, now: Timestamp) {
+    fn refuse(&self, what: &Revocation, now: Timestamp) {
         for shard in &self.shards {
             let mut shard = enter(shard);
             let over = self.expire(&mut shard, now);
-            shard.gone.push_back(Gone { what: what(), at: now });
+            shard.gone.add(what.clone(), now);
             drop(shard);
             self.tell(&over);
         }
