@@ -148,7 +148,7 @@ fn not_found(headers: &HeaderMap) -> Response {
     } else if accepts("application/json") {
         (
             "application/json",
-            "{\"error\":\"not_found\",\"message\":\"There is nothing at this path.\"}\n",
+            "{\"error\":{\"code\":\"not_found\",\"message\":\"There is nothing at this path.\",\"temporary\":false}}\n",
         )
     } else {
         ("text/plain; charset=utf-8", "There is nothing at this path.\n")
@@ -234,9 +234,14 @@ const NOT_FOUND_PAGE: &str = "<!doctype html>
 <meta charset=\"utf-8\">
 <meta name=\"viewport\" content=\"width=device-width\">
 <meta name=\"color-scheme\" content=\"light dark\">
+<link rel=\"stylesheet\" href=\"/chat/theme.css\">
+<link rel=\"icon\" href=\"/chat/icon.svg\" type=\"image/svg+xml\">
 <title>Nothing here</title>
+<main class=\"nothing\">
 <h1>Nothing here</h1>
-<p>There is nothing at this path. The chat is at <a href=\"/\">the front door</a>.</p>
+<p>There is nothing at this path.</p>
+<p><a class=\"button\" href=\"/\">To the chat</a></p>
+</main>
 </html>
 ";
 
