@@ -226,6 +226,9 @@ impl<R: Clone, T> Core<R, T> {
 
     /// A question is answered. Each one that was polled must be, once; [`Told::Failed`] if there is no other answer.
     pub(crate) fn handle_told(&mut self, ask: AskId, told: Told, now: u64) {
+        if self.shared.land_cast(ask) {
+            return;
+        }
         let Some((life, purpose)) = self.shared.land(ask) else { return };
         let Some(room) = self.rooms.get(life) else { return };
         let opening = matches!(room.stage, Stage::Opening(_));
@@ -322,8 +325,8 @@ impl<R: Clone, T> Core<R, T> {
     /// The next question. Every one must be answered, by [`handle_told`](Self::handle_told).
     pub(crate) fn poll_ask(&mut self, now: u64) -> Option<(AskId, Ask)> {
         let Self { rooms, shared, .. } = self;
-        if let Some(ask) = shared.next_cast() {
-            return Some((shared.next_ask(), ask));
+        if let Some(cast) = shared.next_cast() {
+            return Some(cast);
         }
         while let Some(life) = shared.ready.pop_front() {
             let Some(room) = rooms.get(life) else { continue };

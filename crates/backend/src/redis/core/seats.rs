@@ -21,6 +21,9 @@ pub(super) struct Seats {
     mine: BTreeSet<ByUser>,
     /// Users whose state has to be said.
     unsaid: BTreeSet<Box<str>>,
+    /// Users here of whom Redis has not heard: who goes before it has need not be taken away. So whoever comes and goes
+    /// while it is away leaves nothing behind.
+    unheard: BTreeSet<Box<str>>,
     flight: Option<Flight>,
     /// Users whose state may have been said late or in vain, and when to say it again.
     doubtful: BTreeSet<Box<str>>,
@@ -54,12 +57,17 @@ struct Flight {
 
 impl Seats {
     pub(super) fn seat(&mut self, who: Arc<Identity>) {
-        self.unsaid.insert(who.user_id().into());
+        let user = who.user_id();
+        let is_known = self.mine.contains(user) || self.unsaid.contains(user);
+        if !is_known && !self.doubtful.contains(user) && !self.is_asked(user) {
+            self.unheard.insert(user.into());
+        }
+        self.unsaid.insert(user.into());
         self.mine.replace(ByUser(who));
     }
 
     pub(super) fn unseat(&mut self, user: &str) {
-        if self.mine.remove(user) {
+        if self.mine.remove(user) && !self.forget(user) {
             self.unsaid.insert(user.into());
         }
     }
@@ -69,10 +77,19 @@ impl Seats {
         self.leaving = Leaving::Once;
         self.shaken = false;
         let gone = std::mem::take(&mut self.mine);
-        self.unsaid.extend(gone.iter().map(|user| user.0.user_id().into()));
+        for user in &gone {
+            if !self.forget(user.0.user_id()) {
+                self.unsaid.insert(user.0.user_id().into());
+            }
+        }
         let left = std::mem::take(&mut self.left);
         self.doubtful.extend(left.into_iter().map(|(_, user)| user));
         self.again_at = (!self.doubtful.is_empty()).then_some(now.saturating_add(wait));
+    }
+
+    /// Says nothing of a user of whom Redis has not heard. Whether that is so.
+    fn forget(&mut self, user: &str) -> bool {
+        self.unheard.remove(user) && self.unsaid.remove(user)
     }
 
     /// Redis cannot be reached.
@@ -120,6 +137,7 @@ impl Seats {
         while users.len() < MAX_BATCH
             && let Some(user) = self.unsaid.pop_first()
         {
+            self.unheard.remove(&user);
             users.push(user);
         }
         let change = |user: &str| match self.mine.get(user) {
@@ -188,6 +206,7 @@ impl Seats {
                 Change::Here(who) => (who.user_id(), true),
                 Change::Gone(user) => (&**user, false),
             };
+            self.unheard.remove(user);
             if self.mine.contains(user) != here && !self.is_asked(user) {
                 self.unsaid.insert(user.into());
             }
@@ -197,6 +216,7 @@ impl Seats {
     /// These are the users of this node, as the roll says.
     pub(super) fn compare(&mut self, listed: &[Arc<Identity>]) {
         let listed: BTreeSet<&str> = listed.iter().map(|who| who.user_id()).collect();
+        self.unheard.retain(|user| !listed.contains(&**user));
         let missing = self.mine.iter().filter(|user| !listed.contains(user.0.user_id()));
         let extra = listed.iter().copied().filter(|user| !self.mine.contains(*user));
         let wrong = missing.map(|user| user.0.user_id()).chain(extra);
@@ -222,6 +242,7 @@ impl Seats {
         self.flight = None;
         self.doubtful.clear();
         self.left.clear();
+        self.unheard.clear();
         (self.again_at, self.retry_at, self.tries) = (None, None, 0);
         self.unsaid = self.mine.iter().map(|user| user.0.user_id().into()).collect();
     }

@@ -43,6 +43,9 @@ pub(super) struct Shared<R, T> {
     pub(super) channels: VecDeque<Channel>,
     casts: VecDeque<Ask>,
     cast_bytes: usize,
+    /// Casts under way, and what they take.
+    casting: HashMap<AskId, usize>,
+    casting_bytes: usize,
     /// Rooms that have something to ask.
     pub(super) ready: VecDeque<Life>,
     /// Rooms that have something to ask of which there is only so much at a time.
@@ -73,6 +76,8 @@ impl<R, T> Shared<R, T> {
             channels: VecDeque::new(),
             casts: VecDeque::new(),
             cast_bytes: 0,
+            casting: HashMap::new(),
+            casting_bytes: 0,
             ready: VecDeque::new(),
             paced: VecDeque::new(),
             pacing: 0,
@@ -156,20 +161,37 @@ impl<R, T> Shared<R, T> {
         self.effects.pop_front().map(|(_, effect)| effect)
     }
 
-    /// A cast is to be sent, unless too many wait.
+    /// A cast is to be sent, unless too many wait. One that is larger than all may be goes alone.
     pub(super) fn cast(&mut self, ask: Ask, size: usize) {
-        if self.casts.len() < MAX_CASTS && self.cast_bytes + size <= MAX_CAST_BYTES {
+        let fits = self.casts.is_empty() || self.cast_bytes + size <= MAX_CAST_BYTES;
+        if self.casts.len() < MAX_CASTS && fits {
             self.cast_bytes += size;
             self.casts.push_back(ask);
         }
     }
 
-    pub(super) fn next_cast(&mut self) -> Option<Ask> {
-        let ask = self.casts.pop_front()?;
-        if let What::Cast { payload, .. } = &ask.what {
-            self.cast_bytes -= payload.len();
+    /// The next cast, unless too many are under way: a server that does not answer is owed no more than that.
+    pub(super) fn next_cast(&mut self) -> Option<(AskId, Ask)> {
+        if self.casting.len() >= MAX_CASTS || self.casting_bytes >= MAX_CAST_BYTES {
+            return None;
         }
-        Some(ask)
+        let ask = self.casts.pop_front()?;
+        let size = match &ask.what {
+            What::Cast { payload, .. } => payload.len(),
+            _ => 0,
+        };
+        let id = self.next_ask();
+        self.cast_bytes -= size;
+        self.casting_bytes += size;
+        self.casting.insert(id, size);
+        Some((id, ask))
+    }
+
+    /// A cast was sent, or was not. Whether it is one.
+    pub(super) fn land_cast(&mut self, ask: AskId) -> bool {
+        let size = self.casting.remove(&ask);
+        self.casting_bytes -= size.unwrap_or(0);
+        size.is_some()
     }
 
     /// This node was called so before.
@@ -274,8 +296,9 @@ pub(super) const MAX_PACED: usize = small(64, 2);
 pub(super) const MAX_WAITING: (usize, usize) = (65_536, 64 << 20);
 /// Messages that wait in one room.
 pub(super) const MAX_LINE: usize = small(4096, 24);
-const MAX_CASTS: usize = 4096;
-const MAX_CAST_BYTES: usize = 8 << 20;
+/// Casts that wait, and once more so many that are under way.
+pub(super) const MAX_CASTS: usize = small(4096, 8);
+pub(super) const MAX_CAST_BYTES: usize = 8 << 20;
 const MAX_DEAD: usize = 10_000;
 const MAX_FORMER: usize = 256;
 const PROBE: u64 = 30_000;

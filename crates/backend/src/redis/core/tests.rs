@@ -319,6 +319,76 @@ fn nothing_waits_without_bound() {
 }
 
 #[test]
+fn a_server_that_does_not_answer_is_owed_only_so_many_casts() {
+    let mut core = core();
+    begin(&mut core, 1, Kind::Cast);
+    core.handle_subscribed("r", 0);
+    let mut under_way = Vec::new();
+    let mut cast = |core: &mut Rooms, size: usize| {
+        core.cast("r", OpCode::Text, Bytes::from(vec![b'x'; size]), 0);
+        under_way.extend(std::iter::from_fn(|| core.poll_ask(0)).map(|(id, _)| id));
+        under_way.len()
+    };
+    for _ in 0..100 {
+        cast(&mut core, 10);
+    }
+    assert_eq!(cast(&mut core, 10), shared::MAX_CASTS, "the others wait, or are dropped");
+    while let Some(id) = under_way.pop() {
+        core.handle_told(id, Told::Done, 0);
+        core.handle_told(id, Told::Done, 0); // once is enough
+    }
+    let mut sent = 0;
+    while let Some((id, _)) = core.poll_ask(0) {
+        sent += 1;
+        core.handle_told(id, Told::Failed(Failure::Unknown), 0);
+    }
+    assert_eq!(sent, shared::MAX_CASTS, "those that waited");
+    // By their size as well; one that is larger than all may be goes alone.
+    let mut casts = |size: usize| {
+        core.cast("r", OpCode::Text, Bytes::from(vec![b'x'; size]), 0);
+        core.poll_ask(0).map(|(id, _)| id)
+    };
+    let large = casts(shared::MAX_CAST_BYTES + 1).expect("nothing else is under way");
+    assert!(casts(1).is_none());
+    core.handle_told(large, Told::Done, 0);
+    assert!(core.poll_ask(0).is_some());
+}
+
+#[test]
+fn who_comes_and_goes_while_redis_is_away_leaves_nothing_behind() {
+    let mut core = open();
+    core.seat("r", who("ada"), 0);
+    let (id, _) = ask(&mut core, 0);
+    core.handle_told(id, Told::Seated { seats: 51 }, 0);
+    core.handle_away(|_| true, 0);
+    for n in 0..1000 {
+        core.seat("r", who(&format!("u{n}")), 1);
+        core.unseat("r", &format!("u{n}"), 1);
+    }
+    core.seat("r", who("bob"), 1);
+    core.unseat("r", "ada", 1);
+    core.handle_back(|_| true, 2);
+    let mut said = Vec::new();
+    while let Some((id, ask)) = core.poll_ask(2) {
+        let What::Seat { changes, .. } = ask.what else { continue };
+        said.extend(changes.iter().map(|change| match change {
+            Change::Here(who) => format!("+{}", who.user_id()),
+            Change::Gone(user) => format!("-{user}"),
+        }));
+        core.handle_told(id, Told::Seated { seats: 53 }, 2);
+    }
+    assert_eq!(said, ["-ada", "+bob"]);
+
+    // A room that Redis never heard of is gone with the last of them.
+    let mut core = self::core();
+    begin(&mut core, 1, Kind::Seen);
+    core.handle_away(|_| true, 0);
+    core.seat("r", who("ada"), 0);
+    core.close("r", 0);
+    assert_eq!((core.rooms(), core.asks()), (0, 0));
+}
+
+#[test]
 fn nonsense_does_no_harm() {
     let mut core = open();
     append(&mut core, 1, 0);
