@@ -5,14 +5,16 @@
 -- ARGV: then for each message the number of its hash, its `ref`, how long that is remembered, and the message.
 -- Answer: the epoch; then for each message its number, its time, and 1 if it was stored before.
 
-local online = 0
-for lag in string.gmatch(info, 'slave%d+:[^\r\n]*state=online[^\r\n]*lag=(%d+)') do
-  if tonumber(lag) <= 10 then
-    online = online + 1
+if ARGV[6] ~= '0' then
+  local online = 0
+  for lag in string.gmatch(info, 'slave%d+:[^\r\n]*state=online[^\r\n]*lag=(%d+)') do
+    if tonumber(lag) <= 10 then
+      online = online + 1
+    end
   end
-end
-if online < tonumber(ARGV[6]) then
-  return redis.error_reply('NOREPLICAS Not enough replicas are connected')
+  if online < tonumber(ARGV[6]) then
+    return redis.error_reply('NOREPLICAS Not enough replicas are connected')
+  end
 end
 
 local before, answer, news = seq, { epoch }, {}

@@ -14,12 +14,24 @@ local function int(n)
   return string.format('%.0f', n)
 end
 
+-- What is not allowed has to show before anything is changed.
+if not redis.acl_check_cmd('SPUBLISH', STATE, '') then
+  return redis.error_reply('NOPERM this user may not SPUBLISH to ' .. STATE)
+end
+
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
-local info = redis.call('INFO', 'replication')
-local owner = ARGV[1]
+local owner, info = ARGV[1], ''
+if owner == '' or ARGV[6] ~= '0' then
+  info = redis.pcall('INFO', 'replication')
+  if type(info) == 'table' then
+    return redis.error_reply('NOPERM this user may not ask for INFO')
+  end
+end
 if owner == '' then
-  owner = string.match(info, 'master_replid:(%w+)')
+  -- Plain searches: patterns are tried at every place of a long text.
+  local _, at = string.find(info, 'master_replid:', 1, true)
+  owner = string.match(info, '^%w+', at + 1)
 end
 
 local state = redis.call('HMGET', STATE, 'epoch', 'owner', 'born', 'seq', 'time', 'first', 'old', 'bytes', 'seats')
