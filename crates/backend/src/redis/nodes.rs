@@ -114,7 +114,7 @@ impl Registry {
     /// # Errors
     /// When there can be no thread.
     pub(crate) fn start(id: NodeId, remote: Remote, timeout: Duration) -> io::Result<Arc<Self>> {
-        let keys = keys(&remote);
+        let keys = keys(remote.prefix());
         let channel = keys[CHANNEL].clone();
         let inner = Arc::new(Inner {
             remote,
@@ -250,7 +250,7 @@ impl NodeInfo {
     /// # Errors
     /// When Redis does not answer.
     pub fn all(remote: &Remote) -> Result<Vec<Self>, Unavailable> {
-        let [beats, records, ..] = keys(remote);
+        let [beats, records, ..] = keys(remote.prefix());
         let answer = wait(remote, &NODES, vec![beats, records], Vec::new())?;
         let mut beat = Beat::default();
         beat.handle_answer(&answer, Instant::now()).ok_or(Unavailable)?;
@@ -263,7 +263,7 @@ impl NodeInfo {
     /// # Errors
     /// When Redis does not answer.
     pub fn tell(remote: &Remote, message: &[u8]) -> Result<(), Unavailable> {
-        let [.., channel] = keys(remote);
+        let [.., channel] = keys(remote.prefix());
         let message = [" ".repeat(HOME).as_bytes(), message].concat();
         wait(remote, &TELL, vec![channel], vec![message]).map(drop)
     }
@@ -282,9 +282,11 @@ fn wait(
     tells.recv_timeout(VISIT).ok().and_then(Result::ok).ok_or(Unavailable)
 }
 
-/// As the scripts want them: beats, records, the dead, and the channel.
-fn keys(remote: &Remote) -> [String; 4] {
-    let tag = format!("{}:{{#nodes}}", remote.prefix());
+/// As the scripts want them: beats, records, the dead, and the channel. In one slot with the vault, so that they are lost
+/// together: that the vault knows no session any more counts only as long as the nodes are known
+/// ([`Registry::is_whole`]).
+pub(super) fn keys(prefix: &str) -> [String; 4] {
+    let tag = format!("{prefix}:{{#vault}}:nodes");
     [format!("{tag}:beats"), format!("{tag}:records"), format!("{tag}:dead"), tag]
 }
 
