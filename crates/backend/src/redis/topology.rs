@@ -7,7 +7,7 @@ mod slot;
 mod watch;
 
 use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -148,7 +148,7 @@ impl Topology {
     /// Sends a command; [`Happening::Answered`] says how it ended.
     pub(super) fn send(&mut self, id: u64, call: Call) {
         let since = Instant::now();
-        self.dispatch(Sent { id, call, asking: false, since, again: false }, None);
+        self.dispatch(Sent { id, call, asking: false, since, again: false, hops: 0 }, None);
     }
 
     fn dispatch(&mut self, sent: Sent, to: Option<LinkId>) {
@@ -270,6 +270,12 @@ impl Topology {
                 let Some(target) = self.redirected(link, &detail) else {
                     return self.answered(sent.id, Err(Failure::Refused));
                 };
+                sent.hops += 1;
+                if sent.hops > MOST_HOPS {
+                    // They send it to and fro: until they agree, not as fast as they can.
+                    sent.hops = 0;
+                    return self.later.push_back((Instant::now() + PAUSE, sent));
+                }
                 sent.asking = code == "ASK";
                 self.dispatch(sent, Some(target));
             }
@@ -335,19 +341,21 @@ impl Topology {
         *before = slots;
         // Even if nothing has changed, channels may look for a place.
         self.reroute();
-        if same {
-            return;
+        if !same {
+            self.reached();
         }
-        self.reached();
+        self.forget_idle(same);
+    }
+
+    /// Lets go of servers that have no slots and are away: they were taken out, or are replicas now. One that takes slots
+    /// just now has none yet, but is there. `patient`: nor is one given up that has just been thought of.
+    fn forget_idle(&mut self, patient: bool) {
         let Routes::Slots(slots) = &self.routes else { return };
-        let idle: Vec<_> = self.places.keys().copied().collect();
-        let idle: Vec<_> = idle.into_iter().filter(|link| !slots.contains(&Some(*link))).collect();
-        for link in idle {
-            // One that takes slots just now has none yet, but is there.
-            if !self.is_up(link) {
-                self.places.remove(&link);
-            }
-        }
+        let used: HashSet<LinkId> = slots.iter().flatten().copied().collect();
+        self.places.retain(|link, place| {
+            let recent = patient && place.since.elapsed() < IDLE;
+            place.up || recent || used.contains(link)
+        });
     }
 
     /// Brings all channels to where they belong.
@@ -500,3 +508,10 @@ impl Drop for Topology {
 const PATIENCE: Duration = Duration::from_secs(4);
 /// How long it waits in between.
 const PAUSE: Duration = Duration::from_millis(25);
+/// How often it is sent on at once.
+const MOST_HOPS: u8 = 4;
+/// How long a server that has no slots and is away is not given up.
+const IDLE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;
