@@ -15,7 +15,7 @@ use std::time::Duration;
 use redis::Value;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use stream::Writer;
 pub(super) use stream::{Server, Stream, Trouble};
@@ -45,8 +45,6 @@ pub(super) struct Sent {
     pub(super) since: Instant,
     /// It was sent somewhere else before.
     pub(super) again: bool,
-    /// How often it was sent on without a pause.
-    pub(super) hops: u8,
 }
 
 /// What is to become of a channel.
@@ -240,7 +238,15 @@ impl Mouth {
                 _ = tick.tick() => {
                     let oldest = pending.front().map(|pending| pending.since);
                     if oldest.is_some_and(|oldest| is_dead(oldest, heard)) {
-                        return Ok(Trouble::Away("it does not answer".to_owned()));
+                        // Before the time counts, so does what has come already: this thread may have slept.
+                        let Ok(value) = timeout(Duration::ZERO, reader.next()).await else {
+                            return Ok(Trouble::Away("it does not answer".to_owned()));
+                        };
+                        heard = Instant::now();
+                        let trouble = self.hear(value?, &mut writer.bytes, pending).await;
+                        if let Some(trouble) = trouble {
+                            return Ok(trouble);
+                        }
                     }
                     if pending.is_empty() && heard.elapsed() >= QUIET {
                         writer.bytes.extend_from_slice(PING);

@@ -151,7 +151,7 @@ impl Shared {
             tickets: number(counts.tickets),
             sessions: number(counts.sessions),
             users: number(counts.users),
-            queued: self.core.waiting.load(Ordering::Relaxed) + self.core.desk.len(),
+            queued: self.core.desk.len_with(&self.core.waiting),
             commits: self.core.commits.load(Ordering::Relaxed),
             trouble: lock(&self.core.trouble).map(|trouble| trouble.why.to_owned()),
         }

@@ -1,10 +1,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use redis::{PushKind, Value};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::{
     Backoff, Expect, LinkId, News, PING, Post, QUIET, STEADY, Server, Stream, TICK, Trouble, Wish,
@@ -110,7 +111,14 @@ impl Ears {
                 },
                 _ = tick.tick() => {
                     if talk.owed.front().is_some_and(|(_, since)| is_dead(*since, heard)) {
-                        return Ok(Trouble::Away("it does not answer".to_owned()));
+                        // As in the other connection.
+                        let Ok(value) = timeout(Duration::ZERO, reader.next()).await else {
+                            return Ok(Trouble::Away("it does not answer".to_owned()));
+                        };
+                        heard = Instant::now();
+                        if let Some(trouble) = self.hear(value?, &mut talk).await {
+                            return Ok(trouble);
+                        }
                     }
                     if talk.owed.is_empty() && heard.elapsed() >= QUIET {
                         writer.bytes.extend_from_slice(PING);

@@ -1,5 +1,5 @@
 use std::mem;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,18 +25,16 @@ struct Inner {
 }
 
 impl Desk {
-    pub(super) fn len(&self) -> usize {
-        lock(&self.inner).over.len()
+    /// What waits here, and what is under way. What goes from one to the other does so under the lock, so that it is
+    /// always counted.
+    pub(super) fn len_with(&self, waiting: &AtomicUsize) -> usize {
+        let inner = lock(&self.inner);
+        inner.over.len() + waiting.load(Ordering::SeqCst)
     }
 
     pub(super) fn tell(&self) {
         lock(&self.inner).tell = true;
         self.filled.notify_one();
-    }
-
-    /// Tries again later.
-    pub(super) fn keep(&self, over: impl IntoIterator<Item = Box<str>>) {
-        lock(&self.inner).over.extend(over);
     }
 
     pub(super) fn close(&self) {
@@ -67,8 +65,15 @@ impl Core {
                 true => mem::take(&mut inner.over),
                 false => Vec::new(),
             };
-            drop(inner);
-            self.end(over);
+            match over.is_empty() {
+                true => drop(inner),
+                false => {
+                    self.waiting.fetch_add(1, Ordering::SeqCst);
+                    drop(inner);
+                    self.end(over);
+                    self.answered();
+                }
+            }
             if closed {
                 return;
             }
@@ -92,10 +97,11 @@ impl Core {
             let core = self.clone();
             self.waiting.fetch_add(1, Ordering::SeqCst);
             self.run(&script::END, args, move |told| {
-                core.answered();
+                let mut inner = lock(&core.desk.inner);
                 if told.is_err() {
-                    core.desk.keep(some);
+                    inner.over.extend(some); // tried again later
                 }
+                core.answered();
             });
         }
     }
