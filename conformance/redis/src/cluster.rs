@@ -79,6 +79,17 @@ impl Cluster {
         self.servers.iter().map(Server::url).collect()
     }
 
+    /// From here on nobody is taken for dead who is only slow: for tests in which nobody is to die.
+    ///
+    /// # Errors
+    /// When a server does not answer.
+    pub fn calm(self) -> io::Result<Self> {
+        for server in &self.servers {
+            server.order(&["CONFIG", "SET", "cluster-node-timeout", "30000"])?;
+        }
+        Ok(self)
+    }
+
     /// The six servers.
     pub fn servers(&self) -> &[Server] {
         &self.servers

@@ -60,6 +60,29 @@ impl Sentinels {
         self.sentinels.iter().map(Server::url).collect()
     }
 
+    /// From here on nobody is taken for dead who is only slow: for tests in which nobody is to die.
+    ///
+    /// # Errors
+    /// When a sentinel does not answer.
+    pub fn calm(self) -> io::Result<Self> {
+        self.patience("30000").map(|()| self)
+    }
+
+    /// From here on whoever does not answer for a second is taken for dead, as at the beginning.
+    ///
+    /// # Errors
+    /// When a sentinel does not answer.
+    pub fn alert(&self) -> io::Result<()> {
+        self.patience("1000")
+    }
+
+    fn patience(&self, millis: &str) -> io::Result<()> {
+        for sentinel in &self.sentinels {
+            sentinel.order(&["SENTINEL", "SET", NAME, "down-after-milliseconds", millis])?;
+        }
+        Ok(())
+    }
+
     /// The three servers.
     pub fn servers(&self) -> &[Server] {
         &self.servers

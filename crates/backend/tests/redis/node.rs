@@ -112,7 +112,9 @@ impl Sink for Ears {
     fn renewed(&self, room: &Arc<Room>, renewed: Renewed) {
         let (epoch, seq) = (renewed.epoch, renewed.seq);
         let past = renewed.past.iter().map(|message| message.seq).collect();
-        room.order().renew(renewed);
+        let mut order = room.order();
+        order.renew(renewed);
+        // In the same turn: who sees that the room is renewed sees that it was said.
         self.say(Said::Renewed { room: room.name().to_owned(), epoch, seq, past });
     }
 
@@ -251,9 +253,14 @@ impl Node {
         who
     }
 
+    /// What the room remembers, as soon as it is known to be up to date.
     pub fn numbers(&self, room: &Room) -> Vec<u64> {
-        let mut order = room.order();
-        let page = order.history(Span::Newest, usize::MAX, usize::MAX, None, now()).unwrap();
+        let mut page = None;
+        wait("the room is up to date", || {
+            page = room.order().history(Span::Newest, usize::MAX, usize::MAX, None, now()).ok();
+            page.is_some()
+        });
+        let page = page.unwrap();
         let number = |text: &Bytes| {
             let text = String::from_utf8(text.to_vec()).unwrap();
             let rest = text.split("\"seq\":").nth(1).unwrap();

@@ -80,12 +80,12 @@ rigs! {
         urls: vec![server.url()],
         ..RedisOptions::default()
     };
-    Sentinels: Sentinels::start(), |sentinels| RedisOptions {
+    Sentinels: Sentinels::start().and_then(Sentinels::calm), |sentinels| RedisOptions {
         urls: sentinels.urls(),
         mode: RedisMode::Sentinel { master: NAME.to_owned(), auth: None },
         ..RedisOptions::default()
     };
-    Cluster: Cluster::start(), |cluster| RedisOptions {
+    Cluster: Cluster::start().and_then(Cluster::calm), |cluster| RedisOptions {
         urls: cluster.urls(),
         mode: RedisMode::Cluster,
         ..RedisOptions::default()

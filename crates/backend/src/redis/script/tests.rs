@@ -96,7 +96,9 @@ impl Bench {
 
 fn connect(server: &Server) -> Connection {
     let url = format!("{}/?protocol=resp3", server.url().trim_end_matches('/'));
-    redis::Client::open(url).unwrap().get_connection().unwrap()
+    let connection = redis::Client::open(url).unwrap().get_connection().unwrap();
+    connection.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
+    connection
 }
 
 /// Another epoch each time.
@@ -166,39 +168,6 @@ fn reading() {
 }
 
 #[test]
-fn who_may_not_do_all_of_it_does_nothing() {
-    let bench = Bench::new(Setup::in_memory());
-    let narrow = |name: &str, rule: &[&str]| {
-        let user = ["ACL", "SETUSER", name, "on", ">p", "~t:*", "&t:*", "+@all"];
-        bench.server.order(&[&user[..], rule].concat()).unwrap();
-        let login = format!("*3\r\n$4\r\nAUTH\r\n${}\r\n{name}\r\n$1\r\np\r\n", name.len());
-        assert!(matches!(bench.send(login.as_bytes()), Value::Okay));
-    };
-    let append = |n| What::Append {
-        fresh: fresh(),
-        keep: KEEP,
-        entries: vec![entry(n, "", 0, "a"), entry(n + 1, "", 0, "b")],
-    };
-    let seat =
-        || What::Seat { node: NODE.into(), keep: KEEP, changes: vec![Change::Here(who("u_1"))] };
-    for (name, rule, what) in [
-        ("a", &["-spublish"][..], "SPUBLISH"),
-        ("b", &["resetchannels"], "SPUBLISH"),
-        ("c", &["-info"], "INFO"),
-    ] {
-        narrow(name, rule);
-        for ask in [append(1), seat()] {
-            let error = bench.try_ask("lobby", ask).unwrap_err();
-            assert!(error.starts_with("NOPERM") && error.contains(what), "{error}");
-        }
-    }
-    narrow("d", &[]);
-    let (at, past, roll) = bench.open("lobby", KEEP);
-    assert_eq!((at.seq, past.len(), roll.nodes.len()), (0, 0, 0), "nothing was stored");
-    assert!(matches!(bench.ask("lobby", append(3)), Told::Appended { .. }));
-}
-
-#[test]
 fn trimmed_by_size_bytes_and_age() {
     let bench = Bench::new(Setup::in_memory());
     let kept = |room: &str, keep| {
@@ -229,13 +198,13 @@ fn trimmed_by_size_bytes_and_age() {
     bench.append("bytes", bytes, vec![entry(22, "", 0, &long)]);
     assert_eq!(kept("bytes", bytes), [22]);
 
+    // Only what is to go is asked to be young: how long anything else takes does not matter.
     let age = Limits { ttl: 300, ..KEEP };
-    bench.append("age", age, vec![entry(1, "", 0, "x"), entry(2, "", 0, "x")]);
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    bench.append("age", KEEP, vec![entry(1, "", 0, "x"), entry(2, "", 0, "x")]);
+    std::thread::sleep(std::time::Duration::from_millis(350));
     bench.append("age", age, vec![entry(3, "", 0, "x")]);
-    std::thread::sleep(std::time::Duration::from_millis(150));
-    bench.append("age", age, vec![entry(4, "", 0, "x")]);
-    let left = kept("age", age);
+    bench.append("age", KEEP, vec![entry(4, "", 0, "x")]);
+    let left = kept("age", KEEP);
     assert!(!left.contains(&2) && left.contains(&4), "{left:?}");
     std::thread::sleep(std::time::Duration::from_millis(350));
     let (at, past, _) = bench.open("age", age);
