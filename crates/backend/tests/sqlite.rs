@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use throng_backend::{Memory, OpenError, Options, Sqlite, SyncMode};
@@ -29,8 +29,11 @@ fn refused(dir: &Path) -> OpenError {
 }
 
 /// Waits for what another thread does soon.
+#[track_caller]
 fn until(mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
     while !done() {
+        assert!(Instant::now() < end, "it does not happen");
         thread::sleep(Duration::from_millis(2));
     }
 }

@@ -57,9 +57,9 @@ fn too_much_waits() {
     let (busy, is_busy) = mpsc::channel();
     vault.user("ada", move |_| {
         busy.send(()).unwrap();
-        let _ = wait.recv();
+        let _ = wait.recv_timeout(LONG);
     });
-    is_busy.recv().unwrap();
+    is_busy.recv_timeout(LONG).unwrap();
     let (good, bad) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let count = || {
         let (good, bad) = (good.clone(), bad.clone());

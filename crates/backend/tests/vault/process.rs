@@ -55,7 +55,7 @@ fn another_process_commits() {
     });
     let output = start("revoke", dir.path()).wait_with_output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    told.recv().unwrap();
+    told.recv_timeout(LONG).unwrap();
     assert_eq!(gone(&server, &["s_1"]), ["s_1"]);
     until(|| server.bans() == [ban("", "ada", None)]);
     assert_eq!(begin(&server, row("s_2", "ada")), Begun::Revoked);

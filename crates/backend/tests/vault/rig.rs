@@ -249,6 +249,10 @@ impl Server {
     pub(crate) fn vault(&self) -> Vault {
         let urls = vec![self.redis.url()];
         let redis = Redis::connect(RedisOptions { urls, ..RedisOptions::default() }).unwrap();
+        if self.redis.is_started() {
+            // A vault that has to wait too long for it begins without it.
+            until(|| redis.status().servers.iter().any(|server| server.connected));
+        }
         let vault = Vault::shared(redis.remote(), "test");
         self.nodes.lock().unwrap().push(redis);
         vault
