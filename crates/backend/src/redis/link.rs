@@ -45,6 +45,8 @@ pub(super) struct Sent {
     pub(super) since: Instant,
     /// It was sent somewhere else before.
     pub(super) again: bool,
+    /// How often it was sent on without a pause.
+    pub(super) hops: u8,
 }
 
 /// What is to become of a channel.

@@ -168,6 +168,39 @@ fn reading() {
 }
 
 #[test]
+fn who_may_not_do_all_of_it_does_nothing() {
+    let bench = Bench::new(Setup::in_memory());
+    let narrow = |name: &str, rule: &[&str]| {
+        let user = ["ACL", "SETUSER", name, "on", ">p", "~t:*", "&t:*", "+@all"];
+        bench.server.order(&[&user[..], rule].concat()).unwrap();
+        let login = format!("*3\r\n$4\r\nAUTH\r\n${}\r\n{name}\r\n$1\r\np\r\n", name.len());
+        assert!(matches!(bench.send(login.as_bytes()), Value::Okay));
+    };
+    let append = |n| What::Append {
+        fresh: fresh(),
+        keep: KEEP,
+        entries: vec![entry(n, "", 0, "a"), entry(n + 1, "", 0, "b")],
+    };
+    let seat =
+        || What::Seat { node: NODE.into(), keep: KEEP, changes: vec![Change::Here(who("u_1"))] };
+    for (name, rule, what) in [
+        ("a", &["-spublish"][..], "SPUBLISH"),
+        ("b", &["resetchannels"], "SPUBLISH"),
+        ("c", &["-info"], "INFO"),
+    ] {
+        narrow(name, rule);
+        for ask in [append(1), seat()] {
+            let error = bench.try_ask("lobby", ask).unwrap_err();
+            assert!(error.starts_with("NOPERM") && error.contains(what), "{error}");
+        }
+    }
+    narrow("d", &[]);
+    let (at, past, roll) = bench.open("lobby", KEEP);
+    assert_eq!((at.seq, past.len(), roll.nodes.len()), (0, 0, 0), "nothing was stored");
+    assert!(matches!(bench.ask("lobby", append(3)), Told::Appended { .. }));
+}
+
+#[test]
 fn trimmed_by_size_bytes_and_age() {
     let bench = Bench::new(Setup::in_memory());
     let kept = |room: &str, keep| {
