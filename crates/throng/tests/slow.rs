@@ -54,6 +54,9 @@ fn flood(slow: SlowPolicy) -> (Rig, rig::Socket, Vec<rig::Socket>) {
             assert_eq!(got[..4], i.to_le_bytes());
         }
     }
+    // Answered in a turn behind that in which the last message was for the lazy one.
+    keen[0].send(Message::Ping(vec![1].into())).unwrap();
+    assert_eq!(keen[0].read().unwrap(), Message::Pong(vec![1].into()));
     (rig, lazy, keen)
 }
 
@@ -83,7 +86,7 @@ fn or_its_messages_are_dropped_whole() {
 
 #[test]
 fn silent_peers_are_pinged_and_dead_ones_terminated() {
-    let heartbeat = Duration::from_millis(150);
+    let heartbeat = Duration::from_secs(3); // the time to answer in
     let rig = Rig::start(
         Server::builder().workers(1).heartbeat(heartbeat).endpoint("/echo", Endpoint::echo()),
     );
@@ -117,10 +120,17 @@ fn shutdown_closes_with_1001_and_terminates_who_stays() {
         .into_iter()
         .map(|mut socket| std::thread::spawn(move || rig::drain(&mut socket)))
         .collect();
-    rig.block_on(server.shutdown(Duration::from_millis(500)));
-    for reader in readers {
-        assert_eq!(reader.join().unwrap(), Some(1001));
-    }
+    std::thread::scope(|scope| {
+        let long = scope.spawn(|| rig.block_on(server.shutdown(Duration::from_secs(60))));
+        for reader in readers {
+            assert_eq!(reader.join().unwrap(), Some(1001));
+        }
+        eventually("only the stubborn one is left", || server.stats().connections == 1);
+        assert!(!long.is_finished(), "it is waited for");
+        rig.block_on(server.shutdown(Duration::from_millis(500)));
+        long.join().unwrap();
+    });
+    assert_eq!(server.stats().connections, 0);
     let (status, headers) = rig.refusal("/echo", &[]);
     assert_eq!((status, headers.contains_key("retry-after")), (503, true));
     drop(stubborn);

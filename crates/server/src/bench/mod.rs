@@ -101,7 +101,7 @@ struct Span {
 }
 
 /// How long messages under way may take to arrive after the last was sent.
-const DRAIN: Duration = Duration::from_secs(2);
+const DRAIN: Duration = Duration::from_secs(10);
 /// Connections from one address, which by default has 28,000 ports.
 const PORTS: usize = 20_000;
 

@@ -80,7 +80,7 @@ impl Rig {
 }
 
 /// A test that waits this long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub fn text(socket: &mut Socket) -> String {
     match socket.read().unwrap() {
