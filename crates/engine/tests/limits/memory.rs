@@ -44,7 +44,8 @@ fn an_incomplete_message_beyond_the_budget_of_a_connection() {
 
 #[test]
 fn an_outbox_beyond_the_budget_of_a_connection() {
-    let rig = Rig::new();
+    // Of one worker, so that nothing waits between two: what she gets back, the other one has been given.
+    let rig = Rig::of_one_worker(|_| {}, Rules::default());
     let policy = Policy { budget: 200_000, slow: SlowPolicy::Disconnect, ..Policy::default() };
     let relay = || Opening::Relay(Space(7), "a".into());
     let mut lazy = rig.connect_tight(relay(), &policy);
@@ -114,7 +115,8 @@ fn who_would_keep_more_when_nothing_is_left_is_closed() {
 
 #[test]
 fn slow_readers_are_let_go_when_nothing_is_left() {
-    let rig = tight(2 * MIB);
+    // Of one worker: another one that falls behind would be given many messages in one turn, and count them behind it.
+    let rig = Rig::of_one_worker(|config| config.memory_budget = 2 * MIB, Rules::default());
     let policy = Policy { outbox: 64 * MIB, ..Policy::default() };
     let relay = || Opening::Relay(Space(7), "a".into());
     let mut lazy: Vec<Peer> = (0..8).map(|_| rig.connect_tight(relay(), &policy)).collect();

@@ -85,6 +85,7 @@ fn who_cannot_be_told_is_closed_whatever_the_policy() {
         let long = format!(r#"{{"type":"chat","text":"{}","ref":1}}"#, "x".repeat(60_000));
         for _ in 0..40 {
             ada.text(&long.replace("\"ref\":1", "\"x\":1"));
+            ada.expect("\"x\":1"); // she takes her own: what the system takes for her is not without end
         }
         ada.text(r#"{"type":"chat","text":"last","ref":2}"#);
         ada.expect("\"ref\":2");

@@ -15,7 +15,7 @@ use throng_wire::frame::header;
 use throng_wire::{Decoder, Event, Kind, Limits, OpCode, Role, Scratch, encode};
 
 /// Nothing a test waits for takes so long.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct Rig {
     pub engine: Engine,
@@ -30,6 +30,16 @@ impl Rig {
         let mut config = Config { workers: 2, ..Config::default() };
         adjust(&mut config);
         Self::start(config, Rooms::new(rules, keep()).unwrap())
+    }
+
+    /// All connections on one worker: what one of them has been sent, all others have been given, or it is counted
+    /// why not.
+    pub fn of_one_worker(adjust: impl FnOnce(&mut Config), rules: Rules) -> Self {
+        let one = |config: &mut Config| {
+            config.workers = 1;
+            adjust(config);
+        };
+        Self::with(one, rules)
     }
 
     pub fn start(config: Config, rooms: Rooms) -> Self {
