@@ -7,6 +7,7 @@ mod support;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use throng_hub::{Closed, Ending, Refused, Rule, Space, Start, Timestamp};
 
@@ -98,6 +99,7 @@ fn opening_and_storing_race_with_everything_else() {
     let busy = AtomicUsize::new(THREADS);
     let published = AtomicUsize::new(0);
     let stored = AtomicUsize::new(0);
+    let end = Instant::now() + Duration::from_secs(120);
     thread::scope(|scope| {
         let (slow, hub, busy, published, stored) = (&slow, &hub, &busy, &published, &stored);
         for worker in 0..THREADS {
@@ -110,7 +112,10 @@ fn opening_and_storing_race_with_everything_else() {
                         let joined = room.order().join(&who, worker, &Start::NOW, Timestamp(1));
                         match joined {
                             Ok(_) => break room,
-                            Err(Refused::Closed(_)) => thread::yield_now(),
+                            Err(Refused::Closed(_)) => {
+                                assert!(Instant::now() < end, "it is never opened");
+                                thread::yield_now();
+                            }
                             Err(refused) => panic!("{refused:?}"),
                         }
                     };
@@ -145,7 +150,10 @@ fn opening_and_storing_race_with_everything_else() {
                         hub.release(&outcome.room);
                     }
                     None if ending => break,
-                    None => thread::yield_now(),
+                    None => {
+                        assert!(Instant::now() < end, "somebody does not come to an end");
+                        thread::yield_now();
+                    }
                 }
             }
         });
