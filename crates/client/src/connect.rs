@@ -224,9 +224,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_that_nobody_listens_on_is_an_error() {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        // Bound, so that it is nobody else's.
+        let nobody = tokio::net::TcpSocket::new_v4().unwrap();
+        nobody.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        let port = nobody.local_addr().unwrap().port();
         assert_eq!(
-            dial("127.0.0.1", free.port()).await.unwrap_err().kind(),
+            dial("127.0.0.1", port).await.unwrap_err().kind(),
             io::ErrorKind::ConnectionRefused
         );
     }

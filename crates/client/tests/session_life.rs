@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use support::Server;
 use support::script::Peer;
+use support::{Nobody, Server};
 use throng_client::{
     CloseReason, JoinOptions, RoomEvent, Session, SessionBuilder, SessionError, Status,
 };
@@ -76,9 +76,7 @@ async fn each_attempt_goes_to_the_next_address() {
         0 => {
             let mut peer = Peer::greet(stream, false);
             peer.let_in(0);
-            // About to stop.
-            peer.send(&json!({"type": "reconnect", "after": 50}));
-            peer.chat("a", 1);
+            peer.reconnect_and_chat(50, "a", 1);
             while peer.receive().is_some() {}
         }
         _ => {
@@ -95,9 +93,8 @@ async fn each_attempt_goes_to_the_next_address() {
         peer.chat("a", 2);
         peer.close(1012);
     });
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nowhere = format!("ws://{}/", nobody.local_addr().unwrap());
-    drop(nobody);
+    let nobody = Nobody::new();
+    let nowhere = format!("ws://{}/", nobody.addr);
     let session = session(&first).urls([second.url(), nowhere]).connect().unwrap();
     let mut room = session.join("a", JoinOptions::default()).await.unwrap();
     for seq in 1..=3 {

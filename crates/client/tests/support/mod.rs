@@ -5,6 +5,7 @@ pub(crate) mod script;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use throng_wire::handshake::server::{self, ServerOptions};
 pub(crate) struct Server {
     pub(crate) addr: SocketAddr,
     thread: JoinHandle<()>,
+    _watch: Watch,
 }
 
 impl Server {
@@ -35,7 +37,7 @@ impl Server {
                 serve(number, stream);
             }
         });
-        Self { addr, thread }
+        Self { addr, thread, _watch: Watch::new() }
     }
 
     /// A server that reads one request and answers with `response`.
@@ -56,6 +58,41 @@ impl Server {
         tokio::task::spawn_blocking(|| self.thread.join().unwrap()).await.unwrap();
     }
 }
+
+/// Ends a test that waits in vain: no test of ours has a server for so long.
+struct Watch(#[allow(dead_code)] Sender<()>);
+
+impl Watch {
+    fn new() -> Self {
+        let (alive, over) = channel::<()>();
+        let test = thread::current().name().unwrap_or("a test").to_owned();
+        thread::spawn(move || {
+            if over.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                // What it waits for may be a task or a thread: there is no other way to end it.
+                eprintln!("{test} waits for something that does not happen");
+                std::process::abort();
+            }
+        });
+        Self(alive)
+    }
+}
+
+/// A place that nobody listens at and nobody else gets as long as this is kept.
+pub(crate) struct Nobody {
+    _socket: tokio::net::TcpSocket,
+    pub(crate) addr: SocketAddr,
+}
+
+impl Nobody {
+    pub(crate) fn new() -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+        Self { addr: socket.local_addr().unwrap(), _socket: socket }
+    }
+}
+
+/// Longer than any test takes.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The head of a request.
 pub(crate) struct Request {

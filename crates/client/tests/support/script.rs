@@ -61,8 +61,15 @@ impl Peer {
 
     /// An application message in a room.
     pub(crate) fn chat(&mut self, room: &str, seq: u64) {
-        self.send(&json!({"type": "chat", "room": room, "from": "bob", "seq": seq,
-            "timestamp": 1, "text": format!("text {seq}")}));
+        self.send(&chat(room, seq));
+    }
+
+    /// Says that it is about to stop, and something else, in one piece: there is no time in between.
+    pub(crate) fn reconnect_and_chat(&mut self, after: u64, room: &str, seq: u64) {
+        for message in [json!({"type": "reconnect", "after": after}), chat(room, seq)] {
+            self.ws.write(Message::text(message.to_string())).unwrap();
+        }
+        self.ws.flush().unwrap();
     }
 
     /// The next command; `None` when the client has closed.
@@ -132,4 +139,9 @@ impl Peer {
             }
         }
     }
+}
+
+fn chat(room: &str, seq: u64) -> Value {
+    json!({"type": "chat", "room": room, "from": "bob", "seq": seq, "timestamp": 1,
+        "text": format!("text {seq}")})
 }
