@@ -1,7 +1,9 @@
 //! Redis Cluster: three primaries with a replica each.
 
 use std::io;
+use std::net::IpAddr;
 
+use crate::papers::{ADMIN, Papers};
 use crate::reply::Reply;
 use crate::server::{Server, Setup};
 use crate::{port, wait_until};
@@ -19,12 +21,20 @@ impl Cluster {
     /// # Errors
     /// When they do not start.
     pub fn start() -> io::Result<Self> {
+        Self::guarded(None)
+    }
+
+    /// The same where only those are let in who have papers; everybody tells everybody the host of these.
+    ///
+    /// # Errors
+    /// When they do not start.
+    pub fn guarded(papers: Option<&Papers>) -> io::Result<Self> {
         let mut servers = Vec::new();
         let mut buses = Vec::new();
         for _ in 0..6 {
             let bus = port::free()?;
             let number = bus.to_string();
-            let setup = Setup::durable().with([
+            let mut setup = Setup::durable().guarded(papers).with([
                 "--cluster-enabled",
                 "yes",
                 "--cluster-node-timeout",
@@ -32,6 +42,13 @@ impl Cluster {
                 "--cluster-port",
                 &number,
             ]);
+            if let Some(papers) = papers {
+                setup = setup.with(["--tls-cluster", "yes"]);
+                if papers.host.parse::<IpAddr>().is_err() {
+                    let named = ["--cluster-preferred-endpoint-type", "hostname"];
+                    setup = setup.with(["--cluster-announce-hostname", papers.host]).with(named);
+                }
+            }
             servers.push(Server::start(setup)?);
             buses.push(number);
         }
@@ -45,11 +62,16 @@ impl Cluster {
                 server.order(&["CLUSTER", "ADDSLOTSRANGE", &first, &last])?;
             }
         }
-        for (server, bus) in rig.servers.iter().zip(&buses).skip(1) {
-            let port = server.port().to_string();
-            rig.servers[0].order(&["CLUSTER", "MEET", "127.0.0.1", &port, bus])?;
-        }
         wait_until("all servers know each other", || {
+            // On a busy machine one may have no time to answer, and is not asked again.
+            let known = rig.servers[0].ask(&["CLUSTER", "NODES"]);
+            let known = known.ok().and_then(|known| known.text().map(str::to_owned));
+            for (server, bus) in rig.servers.iter().zip(&buses).skip(1) {
+                if known.as_ref().is_some_and(|known| !known.contains(&format!("@{bus}"))) {
+                    let port = server.port().to_string();
+                    let _ = rig.servers[0].ask(&["CLUSTER", "MEET", "127.0.0.1", &port, bus]);
+                }
+            }
             rig.servers.iter().all(|server| match server.ask(&["CLUSTER", "NODES"]) {
                 Ok(Reply::Text(text)) => {
                     text.lines().count() == rig.servers.len() && !text.contains("handshake")
@@ -74,7 +96,7 @@ impl Cluster {
         Ok(rig)
     }
 
-    /// Where clients connect: `redis://…`, all six.
+    /// Where clients connect: `redis://…` or `rediss://…`, all six.
     pub fn urls(&self) -> Vec<String> {
         self.servers.iter().map(Server::url).collect()
     }
@@ -140,14 +162,18 @@ impl Cluster {
         let (source, target) = (self.id(from)?, self.id(to)?);
         self.servers[to].order(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source])?;
         self.servers[from].order(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target])?;
-        let port = self.servers[to].port().to_string();
+        let port = self.servers[to].door().to_string();
         loop {
             let keys = self.servers[from].order(&["CLUSTER", "GETKEYSINSLOT", &slot, "5"])?;
             let keys: Vec<&str> = keys.list().iter().filter_map(Reply::text).collect();
             if keys.is_empty() {
                 break;
             }
-            let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000"];
+            if self.servers[to].papers().is_some() {
+                migrate.extend(["AUTH", ADMIN]);
+            }
+            migrate.push("KEYS");
             migrate.extend(keys);
             self.servers[from].order(&migrate)?;
         }

@@ -1,7 +1,7 @@
 //! Redis as tests need it: processes of their own on free ports, that can be killed, stopped, started
 //! again with or without their data, failed over and resharded, and are gone when they are dropped.
 //!
-//! Needs `redis-server` 7.0 or later in the path.
+//! Needs `redis-server` 7.0 or later in the path; `THRONG_REDIS_SERVER` names another program, such as `valkey-server`.
 //!
 //! ```no_run
 //! use throng_redis_rig::{Data, Server, Setup};

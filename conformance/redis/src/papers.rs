@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
 };
+use tempfile::TempDir;
 
-/// What a client needs to be let in, and what the server shows. All files are PEM.
+/// What a client needs to be let in, and what the servers show. All files are PEM.
 #[derive(Clone, Debug)]
 pub struct Papers {
     /// Whose certificates are good.
@@ -21,11 +23,22 @@ pub struct Papers {
     pub user: &'static str,
     /// Its password.
     pub password: &'static str,
-    pub(crate) server: (PathBuf, PathBuf),
+    /// A user that may ask sentinels where the primary is, and nothing else. Of the same password.
+    pub asker: &'static str,
+    /// By what the servers are reached, and what they say of each other.
+    pub(crate) host: &'static str,
+    server: (PathBuf, PathBuf),
+    _folder: Arc<TempDir>,
 }
 
 impl Papers {
-    pub(crate) fn write(folder: &Path) -> io::Result<Self> {
+    /// The servers are reached by `host` and show certificates for these names and addresses.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn new(host: &'static str, names: &[&str]) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("throng-papers-").tempdir()?;
+        let at = |name: &str| folder.path().join(name);
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -34,45 +47,67 @@ impl Papers {
         let authority = CertifiedIssuer::self_signed(params, key).map_err(io::Error::other)?;
         let issue = |name: &str| {
             let key = KeyPair::generate().map_err(io::Error::other)?;
-            let hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+            let hosts: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
             let mut params = CertificateParams::new(hosts).map_err(io::Error::other)?;
             params.distinguished_name.push(DnType::CommonName, name);
             let chain = params.signed_by(&key, &authority).map_err(io::Error::other)?;
-            let files = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
+            let files = (at(&format!("{name}.pem")), at(&format!("{name}.key")));
             fs::write(&files.0, chain.pem())?;
             fs::write(&files.1, key.serialize_pem())?;
             Ok::<_, io::Error>(files)
         };
         let (server, (certificate, key)) = (issue("server")?, issue("client")?);
-        let file = folder.join("authority.pem");
+        let file = at("authority.pem");
         fs::write(&file, authority.pem())?;
-        let (user, password) = ("throng", "let-throng-in");
-        Ok(Self { authority: file, certificate, key, user, password, server })
+        Ok(Self {
+            authority: file,
+            certificate,
+            key,
+            user: "throng",
+            password: "let-throng-in",
+            asker: "asker",
+            host,
+            server,
+            _folder: Arc::new(folder),
+        })
     }
 
-    /// Arguments that let only those in who show a certificate and know a password.
-    pub(crate) fn arguments(&self, port: u16) -> Vec<String> {
+    /// Settings of a sentinel that let only those in who show a certificate and know a password, a line for each.
+    pub(crate) fn of_sentinel(&self, port: u16) -> Vec<String> {
+        let rights = "-@all +auth +hello +client|setname +sentinel|master";
+        self.settings(port, format!("user {} on >{} {rights}", self.asker, self.password))
+    }
+
+    /// The same of a server; and how a replica is let in by its primary.
+    fn of_server(&self, port: u16) -> Vec<String> {
+        let rights = "~throng:* &throng:* +@all -@admin -@dangerous +info +role";
+        let mut lines =
+            self.settings(port, format!("user {} on >{} {rights}", self.user, self.password));
+        lines.extend(["masteruser default".to_owned(), format!("masterauth {ADMIN}")]);
+        lines
+    }
+
+    fn settings(&self, port: u16, user: String) -> Vec<String> {
         let path = |path: &PathBuf| path.display().to_string();
-        let mut arguments: Vec<String> = [
-            ("--tls-port", port.to_string()),
-            ("--tls-cert-file", path(&self.server.0)),
-            ("--tls-key-file", path(&self.server.1)),
-            ("--tls-ca-cert-file", path(&self.authority)),
-            ("--tls-auth-clients", "yes".into()),
+        vec![
+            format!("tls-port {port}"),
+            format!("tls-cert-file {}", path(&self.server.0)),
+            format!("tls-key-file {}", path(&self.server.1)),
+            format!("tls-ca-cert-file {}", path(&self.authority)),
+            "tls-auth-clients yes".to_owned(),
+            "tls-replication yes".to_owned(),
+            user,
+            format!("user default on >{ADMIN} ~* &* +@all"),
         ]
-        .into_iter()
-        .flat_map(|(name, value)| [name.to_owned(), value])
-        .collect();
-        let rights = format!(
-            "{} on >{} ~throng:* &throng:* +@all -@admin -@dangerous +info +role",
-            self.user, self.password
-        );
-        arguments.push("--user".into());
-        arguments.extend(rights.split(' ').map(str::to_owned));
-        arguments.push("--user".into());
-        let rights = format!("default on >{ADMIN} ~* &* +@all");
-        arguments.extend(rights.split(' ').map(str::to_owned));
-        arguments
+    }
+
+    /// Settings of a server as arguments.
+    pub(crate) fn arguments(&self, port: u16) -> Vec<String> {
+        let lines = self.of_server(port);
+        lines
+            .iter()
+            .flat_map(|line| format!("--{line}").split(' ').map(str::to_owned).collect::<Vec<_>>())
+            .collect()
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 
 use tempfile::TempDir;
 
+use crate::papers::{ADMIN, Papers};
 use crate::reply::Reply;
 use crate::server::{Data, Server, Setup};
 use crate::{port, wait_until};
@@ -23,24 +24,44 @@ impl Sentinels {
     /// # Errors
     /// When they do not start.
     pub fn start() -> io::Result<Self> {
-        let primary = Server::start(Setup::in_memory())?;
-        let main = primary.port().to_string();
-        let replica = || Setup::in_memory().with(["--replicaof", "127.0.0.1", &main]);
+        Self::guarded(None)
+    }
+
+    /// The same where only those are let in who have papers; everybody tells everybody the host of these.
+    ///
+    /// # Errors
+    /// When they do not start.
+    pub fn guarded(papers: Option<&Papers>) -> io::Result<Self> {
+        let host = papers.map_or("127.0.0.1", |papers| papers.host);
+        let setup = || Setup::in_memory().guarded(papers).with(["--replica-announce-ip", host]);
+        let primary = Server::start(setup())?;
+        let main = primary.door().to_string();
+        let replica = || setup().with(["--replicaof", host, &main]);
         let servers = vec![primary, Server::start(replica())?, Server::start(replica())?];
         wait_until("replicas are in step", || servers.iter().all(Server::is_in_step))?;
         let folder = tempfile::Builder::new().prefix("throng-sentinel-").tempdir()?;
         let mut sentinels = Vec::new();
         for _ in 0..3 {
             let port = port::free()?;
+            let tls =
+                papers.map(|papers| Ok::<_, io::Error>((port::free()?, papers))).transpose()?;
             let file = folder.path().join(format!("{port}.conf"));
-            let config = format!(
-                "port {port}\nbind 127.0.0.1\nsentinel monitor {NAME} 127.0.0.1 {main} 2\n\
+            let mut config = format!(
+                "port {port}\nbind 127.0.0.1\nsentinel resolve-hostnames yes\n\
+                 sentinel announce-hostnames yes\nsentinel announce-ip {host}\n\
+                 sentinel monitor {NAME} {host} {main} 2\n\
                  sentinel down-after-milliseconds {NAME} 1000\n\
                  sentinel failover-timeout {NAME} 5000\n"
             );
+            if let Some((port, papers)) = tls {
+                config += &papers.of_sentinel(port).join("\n");
+                config += &format!(
+                    "\nsentinel auth-user {NAME} default\nsentinel auth-pass {NAME} {ADMIN}\n\
+                     sentinel sentinel-user default\nsentinel sentinel-pass {ADMIN}\n"
+                );
+            }
             fs::write(&file, config)?;
-            let arguments = [file.display().to_string(), "--sentinel".into()];
-            sentinels.push(Server::start_on(port, Setup::default(), &arguments)?);
+            sentinels.push(Server::sentinel(port, tls, &file)?);
         }
         let rig = Self { servers, sentinels, _folder: folder };
         wait_until("the sentinels know everybody", || {
@@ -55,7 +76,7 @@ impl Sentinels {
         Ok(rig)
     }
 
-    /// Where the sentinels listen: `redis://…`.
+    /// Where the sentinels listen: `redis://…`, or `rediss://…` with the user of the servers.
     pub fn urls(&self) -> Vec<String> {
         self.sentinels.iter().map(Server::url).collect()
     }
@@ -93,7 +114,7 @@ impl Sentinels {
         let answers = self.sentinels.iter().map(|sentinel| {
             let answer = sentinel.ask(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME]).ok()?;
             let port: u16 = answer.list().get(1)?.text()?.parse().ok()?;
-            self.servers.iter().position(|server| server.port() == port)
+            self.servers.iter().position(|server| server.door() == port)
         });
         let answers: Vec<_> = answers.collect();
         answers

@@ -1,8 +1,10 @@
 //! One process.
 
+use std::env;
 use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -17,8 +19,19 @@ use crate::{port, wait_until};
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
     append_only: bool,
-    secured: bool,
+    guard: Guard,
     arguments: Vec<String>,
+}
+
+/// Whom a server lets in.
+#[derive(Clone, Debug, Default)]
+enum Guard {
+    #[default]
+    Anybody,
+    /// Who has papers that are made with it.
+    Own,
+    /// Who has these.
+    Papers(Papers),
 }
 
 /// What a server finds when it starts again.
@@ -55,7 +68,14 @@ impl Setup {
     /// Only those with a certificate and a password are let in; see [`Server::papers`].
     #[must_use]
     pub fn secured(mut self) -> Self {
-        self.secured = true;
+        self.guard = Guard::Own;
+        self
+    }
+
+    /// The same with papers that several servers share; with none, anybody is let in.
+    #[must_use]
+    pub fn guarded(mut self, papers: Option<&Papers>) -> Self {
+        self.guard = papers.cloned().map_or(Guard::Anybody, Guard::Papers);
         self
     }
 
@@ -74,17 +94,13 @@ impl Server {
     /// When it cannot be started: `redis-server` is not there, or does not know TLS.
     pub fn start(setup: Setup) -> io::Result<Self> {
         let port = port::free()?;
-        Self::start_on(port, setup, &[])
-    }
-
-    /// The same, with the port chosen and arguments that may name a sentinel's configuration.
-    pub(crate) fn start_on(port: u16, setup: Setup, before: &[String]) -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("throng-redis-").tempdir()?;
-        let (tls_port, papers) = match setup.secured {
-            true => (Some(port::free()?), Some(Papers::write(folder.path())?)),
-            false => (None, None),
+        let papers = match setup.guard {
+            Guard::Anybody => None,
+            Guard::Own => Some(Papers::new("127.0.0.1", &["localhost", "127.0.0.1"])?),
+            Guard::Papers(papers) => Some(papers),
         };
-        let mut arguments = before.to_vec();
+        let tls_port = papers.as_ref().map(|_| port::free()).transpose()?;
         let append_only = if setup.append_only { "yes" } else { "no" };
         let common = [
             ("--port", port.to_string()),
@@ -95,13 +111,34 @@ impl Server {
             ("--repl-diskless-sync-delay", "0".into()),
             ("--enable-debug-command", "local".into()),
         ];
-        if before.is_empty() {
-            arguments.extend(common.into_iter().flat_map(|(name, value)| [name.into(), value]));
-        }
+        let mut arguments: Vec<String> =
+            common.into_iter().flat_map(|(name, value)| [name.into(), value]).collect();
         if let (Some(papers), Some(port)) = (&papers, tls_port) {
             arguments.extend(papers.arguments(port));
         }
         arguments.extend(setup.arguments);
+        Self::spawn(port, tls_port, papers, arguments, folder)
+    }
+
+    /// A sentinel, that finds everything in this file.
+    pub(crate) fn sentinel(
+        port: u16,
+        tls: Option<(u16, &Papers)>,
+        file: &Path,
+    ) -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("throng-redis-").tempdir()?;
+        let arguments = vec![file.display().to_string(), "--sentinel".to_owned()];
+        let (tls_port, papers) = tls.map(|(port, papers)| (port, papers.clone())).unzip();
+        Self::spawn(port, tls_port, papers, arguments, folder)
+    }
+
+    fn spawn(
+        port: u16,
+        tls_port: Option<u16>,
+        papers: Option<Papers>,
+        arguments: Vec<String>,
+        folder: TempDir,
+    ) -> io::Result<Self> {
         let mut server = Self { port, tls_port, papers, arguments, folder, child: None };
         server.start_again(Data::Kept)?;
         Ok(server)
@@ -119,7 +156,8 @@ impl Server {
         }
         fs::create_dir_all(&folder)?;
         let output = File::options().create(true).append(true).open(self.log_file())?;
-        let mut command = Command::new("redis-server");
+        let program = env::var_os("THRONG_REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
+        let mut command = Command::new(program);
         command.args(&self.arguments).current_dir(&folder);
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         self.child = Some(command.spawn().map_err(|error| {
@@ -175,6 +213,11 @@ impl Server {
         self.port
     }
 
+    /// The port by which other servers reach it: that with TLS, if it has one.
+    pub(crate) fn door(&self) -> u16 {
+        self.tls_port.unwrap_or(self.port)
+    }
+
     /// Its address, without TLS.
     pub fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.port).into()
@@ -184,7 +227,7 @@ impl Server {
     pub fn url(&self) -> String {
         match (&self.papers, self.tls_port) {
             (Some(papers), Some(port)) => {
-                format!("rediss://{}:{}@127.0.0.1:{port}", papers.user, papers.password)
+                format!("rediss://{}:{}@{}:{port}", papers.user, papers.password, papers.host)
             }
             _ => format!("redis://127.0.0.1:{}", self.port),
         }
