@@ -40,6 +40,7 @@ const WORD = /^[\w.-]{1,1900}$/;
 export function websocket(target, ears) {
   const { name, ticket, token, resume } = target;
   const [url, protocols] = [new URL(target.url), ['throng.v1']];
+  url.searchParams.set('refusal', 'close'); // else browsers keep to themselves why
   if (name) url.searchParams.set('name', name);
   for (const [kind, value] of Object.entries({ ticket, token, resume })) {
     if (!value) continue;

@@ -5,7 +5,7 @@ import { count, object, text } from './field.js';
  * @typedef {{ login: boolean, anonymous: boolean }} Rules whether one can sign in, and whether one can come in without
  * @typedef {{ ticket: string, userId: string, name: string, expiresAt: number }} Admission `expiresAt` of the ticket
  * @typedef {object} Refusal
- * @property {'wrong' | 'throttled' | 'busy' | 'away' | 'closed'} why
+ * @property {'wrong' | 'throttled' | 'busy' | 'away' | 'banned' | 'closed'} why
  * @property {number} [wait] until another attempt makes sense, in milliseconds
  */
 
@@ -43,6 +43,7 @@ export class Door {
     if (status >= 500) return { why: 'busy', wait };
     if (status === 400 || status === 401) return { why: 'wrong' };
     const answer = object(await response.json().catch(() => undefined));
+    if (status === 403 && /banned/.test(text(object(answer.error).message))) return { why: 'banned' };
     if (!response.ok || text(answer.ticket) === '') return { why: 'closed' };
     return { ticket: text(answer.ticket), userId: text(answer.userId), name: text(answer.name), expiresAt: count(answer.expiresAt) ?? 0 };
   }

@@ -134,11 +134,12 @@ export class LoginDialog {
 
 const SUBMIT = 'Sign in';
 
-/** @type {Record<'wrong' | 'busy' | 'away' | 'closed', string>} */
+/** @type {Record<'wrong' | 'busy' | 'away' | 'banned' | 'closed', string>} */
 const PROBLEMS = {
   wrong: 'That user name and password do not go together.',
   busy: 'The server is too busy to check that. Try again in a moment.',
   away: 'The server does not answer. Check your connection and try again.',
+  banned: 'You were banned from this server.',
   closed: 'This server does not let people sign in here.',
 };
 

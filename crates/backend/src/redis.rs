@@ -14,10 +14,10 @@ pub(crate) mod step;
 mod topology;
 
 use std::fmt;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use throng_hub::{
     Backend, Epoch, Opened, Opening, Past, Presence, Room, Sink, Space, Timestamp, Unavailable,
@@ -121,8 +121,8 @@ pub struct RedisServer {
 }
 
 impl Redis {
-    /// Starts to work with Redis. A server that cannot be reached is tried again for ever; this waits for it for at most
-    /// two seconds.
+    /// Starts to work with Redis. A server that cannot be reached is tried again for ever; this waits for it for two
+    /// seconds, and for ten while the first attempt is still under way.
     ///
     /// # Errors
     /// See [`RedisError`]: what waiting would not mend.
@@ -130,7 +130,7 @@ impl Redis {
         let node = nodes::new_id();
         let Begun { shared, remote, thread, verdict, seed } = begin(&options, node.clone())?;
         let thread = Mutex::new(Some(thread));
-        if let Ok(Err(error)) = verdict.recv_timeout(FIRST) {
+        if let Some(Err(error)) = first(&verdict, &shared) {
             remote.queue.close();
             return Err(error);
         }
@@ -146,15 +146,15 @@ impl Redis {
     /// [`Remote::close`].
     ///
     /// # Errors
-    /// As [`connect`](Self::connect), and [`RedisError::Away`] after two seconds.
+    /// As [`connect`](Self::connect), and [`RedisError::Away`] when it is not there by then.
     pub fn visit(options: RedisOptions) -> Result<Remote, RedisError> {
         let Begun { shared, mut remote, verdict, .. } = begin(&options, nodes::new_id())?;
         let life = Arc::new(Life(remote.queue.clone()));
         remote.life = Some(life);
-        match verdict.recv_timeout(FIRST) {
-            Ok(Ok(())) => Ok(remote),
-            Ok(Err(error)) => Err(error),
-            Err(_) => {
+        match first(&verdict, &shared) {
+            Some(Ok(())) => Ok(remote),
+            Some(Err(error)) => Err(error),
+            None => {
                 let trouble = shared.status().trouble;
                 let (address, detail) = trouble.unwrap_or_else(|| {
                     (
@@ -253,7 +253,8 @@ fn begin(options: &RedisOptions, node: NodeId) -> Result<Begun, RedisError> {
     }
     let shared = Arc::new(Shared::default());
     let queue = shared.queue.clone();
-    let remote = Remote { queue, prefix: options.prefix.as_str().into(), life: None };
+    let (prefix, min_replicas) = (options.prefix.as_str().into(), options.min_replicas);
+    let remote = Remote { queue, prefix, min_replicas, life: None };
     let (tell, verdict) = mpsc::channel();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| system(error.to_string()))?;
@@ -323,8 +324,31 @@ impl fmt::Debug for Redis {
     }
 }
 
-/// How long the first attempt may take.
+/// How it went at first; `None` when that cannot be said for now. A machine that is busy is no reason to give up: whoever
+/// has not been refused is waited for.
+fn first(
+    verdict: &Receiver<Result<(), RedisError>>,
+    shared: &Shared,
+) -> Option<Result<(), RedisError>> {
+    let start = Instant::now();
+    loop {
+        match verdict.recv_timeout(LOOK) {
+            Ok(result) => return Some(result),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) => {}
+        }
+        let is_away = shared.status().servers.iter().any(|server| server.trouble.is_some());
+        if start.elapsed() >= if is_away { FIRST } else { SLOW } {
+            return None;
+        }
+    }
+}
+
+/// How long a server that is away at first is waited for.
 const FIRST: Duration = Duration::from_secs(2);
+/// How long one that neither answers nor refuses is.
+const SLOW: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(50);
 /// What Redis keeps of every room, so that a node that has missed something can read it.
 const HOLE_SIZE: usize = 256;
 const HOLE_BYTES: usize = 256 << 10;

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use throng_backend::{Memory, Options, Sqlite, SyncMode};
 use throng_hub::{Backend, History, Pattern, REF_WINDOW, Rule, Rules, Timestamp};
 use throng_redis_rig::{Cluster, Sentinels, Server};
-use world::redis::{OnRedis, Rig};
+use world::redis::{Guarded, OnRedis, Rig};
 use world::{ALL, World, ago, by_room, now, number, state};
 
 /// Makes a backend, and ends it.
@@ -110,7 +110,9 @@ macro_rules! contract {
 contract! {
     memory: crate::InMemory, sqlite: crate::OnDisk<true>, sqlite_normal: crate::OnDisk<false>,
     redis: crate::OnRedis<crate::Server>, redis_sentinel: crate::OnRedis<crate::Sentinels>,
-    redis_cluster: crate::OnRedis<crate::Cluster>
+    redis_cluster: crate::OnRedis<crate::Cluster>,
+    redis_sentinel_tls: crate::OnRedis<crate::Guarded<crate::Sentinels>>,
+    redis_cluster_tls: crate::OnRedis<crate::Guarded<crate::Cluster>>
 }
 
 fn order_without_holes<M: Make>() {

@@ -323,6 +323,7 @@ fn tls_and_users() {
         ca: Some(papers.authority.clone()),
         cert: Some(papers.certificate.clone()),
         key: Some(papers.key.clone()),
+        name: None,
     };
     let options = RedisOptions { tls, ..options(&server) };
     let (a, b) = (Node::new(options.clone()), Node::new(options.clone()));

@@ -15,7 +15,8 @@ use throng_redis_rig::{Cluster, NAME, Sentinels};
 
 #[test]
 fn sentinels_name_another_primary() {
-    let mut sentinels = Sentinels::start().unwrap();
+    // Nobody takes over before it was seen what happens without.
+    let mut sentinels = Sentinels::start().and_then(Sentinels::calm).unwrap();
     let options = RedisOptions {
         urls: sentinels.urls(),
         mode: RedisMode::Sentinel { master: NAME.to_owned(), auth: None },
@@ -29,7 +30,9 @@ fn sentinels_name_another_primary() {
     wait("it is there", || b.delivered("lobby").len() == 1);
     let epoch = here.order().epoch();
     let old = sentinels.kill_primary().unwrap();
+    wait("it is noticed", || !a.redis.status().servers.iter().any(|server| server.connected));
     wait("messages are refused", || !a.send(&here, "s", 77, "no"));
+    sentinels.alert().unwrap();
     sentinels.wait_for_another(old).unwrap();
     let seq = a.publish(&here, "s", 2, "two");
     wait("it is there", || b.knows(&there, "two"));

@@ -1,8 +1,6 @@
 //! Who may come in as far as numbers go: handshakes of an address, connections in all, of an address and of a
 //! user, and memory.
 
-mod knocks;
-
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -13,9 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use throng_hub::{Budget, Rate};
-
-use self::knocks::Knocks;
+use throng_hub::{Budget, Crowded, Deed, Knocks, Rate};
 
 /// The caps and what is used of them. Shared by the front and the workers.
 ///
@@ -27,6 +23,8 @@ pub struct Admission {
     total: AtomicUsize,
     addresses: Uses<IpAddr>,
     users: Uses<Box<str>>,
+    rooms_of_addresses: Uses<IpAddr>,
+    rooms_of_users: Uses<Box<str>>,
     knocks: Knocks,
     started: Instant,
     refused: Counters,
@@ -41,9 +39,13 @@ pub struct Caps {
     pub per_address: usize,
     /// Connections of one user who is signed in. Default 1,000,000.
     pub per_user: usize,
+    /// Open rooms that one address has brought into being. Default 1,000,000.
+    pub rooms_per_address: usize,
+    /// Open rooms that one user who is signed in has brought into being. Default 1,000,000.
+    pub rooms_per_user: usize,
     /// Handshakes of one address. Default: any number.
     pub handshakes: Option<Rate>,
-    /// Addresses that the two caps by address do not concern. Default: none.
+    /// Addresses that the caps by address do not concern. Default: none.
     pub exempt: Option<Exempt>,
 }
 
@@ -67,6 +69,12 @@ pub enum Full {
     /// This address tries too often; it may again after so long.
     #[error("too many handshakes from this address")]
     Handshakes(Duration),
+    /// This address has brought as many rooms into being as it may.
+    #[error("this address has opened as many new rooms as it may")]
+    AddressRooms,
+    /// This user has brought as many rooms into being as they may.
+    #[error("this user has opened as many new rooms as they may")]
+    UserRooms,
     /// Most of the memory for connections is used.
     #[error("the server is short of memory")]
     Memory,
@@ -83,6 +91,10 @@ pub struct Refusals {
     pub user: u64,
     /// [`Full::Handshakes`].
     pub handshakes: u64,
+    /// [`Full::AddressRooms`].
+    pub address_rooms: u64,
+    /// [`Full::UserRooms`].
+    pub user_rooms: u64,
     /// [`Full::Memory`].
     pub memory: u64,
 }
@@ -92,6 +104,8 @@ pub struct Permit {
     admission: Arc<Admission>,
     /// Whether it counts as one of all.
     counts: bool,
+    /// Whether it counts nothing, and only says for whom rooms count.
+    is_witness: bool,
     ip: Option<IpAddr>,
     user: Option<Box<str>>,
 }
@@ -111,6 +125,8 @@ impl Admission {
             total: AtomicUsize::new(0),
             addresses: Uses::default(),
             users: Uses::default(),
+            rooms_of_addresses: Uses::default(),
+            rooms_of_users: Uses::default(),
             knocks: Knocks::default(),
             started: Instant::now(),
             refused: Counters::default(),
@@ -150,7 +166,7 @@ impl Admission {
             return Err(self.refuse(Full::Total));
         }
         // From here on the permit's drop gives back what was taken.
-        let mut permit = Permit { admission: Arc::clone(self), counts: true, ip: None, user: None };
+        let mut permit = Permit::of(self, true);
         if let Some(ip) = self.counted(ip) {
             if !self.addresses.take(&ip, self.caps.per_address) {
                 return Err(self.refuse(Full::Address));
@@ -166,7 +182,7 @@ impl Admission {
     /// # Errors
     /// [`Full::User`].
     pub fn admit_user(self: &Arc<Self>, user: &str) -> Result<Permit, Full> {
-        Permit { admission: Arc::clone(self), counts: false, ip: None, user: None }.of_user(user)
+        Permit::of(self, false).of_user(user)
     }
 
     /// Connections admitted now.
@@ -177,12 +193,15 @@ impl Admission {
     /// Refusals so far.
     pub fn refusals(&self) -> Refusals {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let Counters { total, address, user, handshakes, memory } = &self.refused;
+        let Counters { total, address, user, handshakes, address_rooms, user_rooms, memory } =
+            &self.refused;
         Refusals {
             total: load(total),
             address: load(address),
             user: load(user),
             handshakes: load(handshakes),
+            address_rooms: load(address_rooms),
+            user_rooms: load(user_rooms),
             memory: load(memory),
         }
     }
@@ -200,6 +219,8 @@ impl Admission {
             Full::Address => &self.refused.address,
             Full::User => &self.refused.user,
             Full::Handshakes(_) => &self.refused.handshakes,
+            Full::AddressRooms => &self.refused.address_rooms,
+            Full::UserRooms => &self.refused.user_rooms,
             Full::Memory => &self.refused.memory,
         };
         counter.fetch_add(1, Ordering::Relaxed);
@@ -208,6 +229,54 @@ impl Admission {
 }
 
 impl Permit {
+    fn of(admission: &Arc<Admission>, counts: bool) -> Self {
+        let admission = Arc::clone(admission);
+        Self { admission, counts, is_witness: false, ip: None, user: None }
+    }
+
+    /// Counts nothing, but stands for the same address and user where rooms are [founded](Self::found): for
+    /// whoever does that while somebody else has the permit.
+    pub fn witness(&self) -> Self {
+        Self {
+            admission: Arc::clone(&self.admission),
+            counts: false,
+            is_witness: true,
+            ip: self.ip,
+            user: self.user.clone(),
+        }
+    }
+
+    /// The right to bring one more room into being, for as long as what is returned is there.
+    ///
+    /// # Errors
+    /// [`Crowded::Founder`]: the address, or the user, has as many.
+    ///
+    /// Cost: two short locks of shards at most, and an allocation or two. Who has brought no open room into being
+    /// is not remembered.
+    pub fn found(&self) -> Result<Option<Deed>, Crowded> {
+        if self.ip.is_none() && self.user.is_none() {
+            return Ok(None);
+        }
+        let admission = &self.admission;
+        // From here on its drop gives back what was taken.
+        let mut founder = Founder { admission: Arc::clone(admission), ip: None, user: None };
+        if let Some(ip) = self.ip {
+            if !admission.rooms_of_addresses.take(&ip, admission.caps.rooms_per_address) {
+                admission.refuse(Full::AddressRooms);
+                return Err(Crowded::Founder);
+            }
+            founder.ip = Some(ip);
+        }
+        if let Some(user) = &self.user {
+            if !admission.rooms_of_users.take(&**user, admission.caps.rooms_per_user) {
+                admission.refuse(Full::UserRooms);
+                return Err(Crowded::Founder);
+            }
+            founder.user = Some(user.clone());
+        }
+        Ok(Some(Deed::new(founder)))
+    }
+
     /// The right to one connection of this user, who is signed in; also, it counts for them.
     ///
     /// # Errors
@@ -225,8 +294,29 @@ impl Permit {
     }
 }
 
+/// Who has brought a room into being.
+struct Founder {
+    admission: Arc<Admission>,
+    ip: Option<IpAddr>,
+    user: Option<Box<str>>,
+}
+
+impl Drop for Founder {
+    fn drop(&mut self) {
+        if let Some(ip) = &self.ip {
+            self.admission.rooms_of_addresses.give_back(ip);
+        }
+        if let Some(user) = &self.user {
+            self.admission.rooms_of_users.give_back(user);
+        }
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
+        if self.is_witness {
+            return;
+        }
         if self.counts {
             self.admission.total.fetch_sub(1, Ordering::Relaxed);
         }
@@ -247,7 +337,9 @@ impl Full {
                 let rounded = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 Duration::from_secs(rounded.max(1))
             }
-            Self::Total | Self::Address | Self::User => Duration::from_secs(5),
+            Self::Total | Self::Address | Self::User | Self::AddressRooms | Self::UserRooms => {
+                Duration::from_secs(5)
+            }
             Self::Memory => Duration::from_secs(10),
         }
     }
@@ -256,7 +348,15 @@ impl Full {
 impl Default for Caps {
     fn default() -> Self {
         const MANY: usize = 1_000_000;
-        Self { total: MANY, per_address: MANY, per_user: MANY, handshakes: None, exempt: None }
+        Self {
+            total: MANY,
+            per_address: MANY,
+            per_user: MANY,
+            rooms_per_address: MANY,
+            rooms_per_user: MANY,
+            handshakes: None,
+            exempt: None,
+        }
     }
 }
 
@@ -345,139 +445,10 @@ struct Counters {
     address: AtomicU64,
     user: AtomicU64,
     handshakes: AtomicU64,
+    address_rooms: AtomicU64,
+    user_rooms: AtomicU64,
     memory: AtomicU64,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ip(text: &str) -> Option<IpAddr> {
-        Some(text.parse().unwrap())
-    }
-
-    #[test]
-    fn caps_hold_and_permits_come_back() {
-        let admission = Admission::new(3, 2);
-        let a = ip("10.0.0.1");
-        let mapped = ip("::ffff:10.0.0.1");
-        let first = admission.admit(a).ok().unwrap();
-        let _second = admission.admit(mapped).ok().unwrap();
-        assert_eq!(admission.admit(a).err(), Some(Full::Address));
-        let _third = admission.admit(ip("10.0.0.2")).ok().unwrap();
-        assert_eq!(admission.admit(None).err(), Some(Full::Total));
-        drop(first);
-        let _fourth = admission.admit(a).ok().unwrap();
-        assert_eq!(admission.refusals(), Refusals { total: 1, address: 1, ..Refusals::default() });
-        assert_eq!(admission.in_use(), 3);
-    }
-
-    #[test]
-    fn who_has_no_connections_is_forgotten() {
-        let admission = Admission::with(
-            Caps { per_address: 1, per_user: 1, ..Caps::default() },
-            Arc::default(),
-        );
-        for i in 0..100u8 {
-            let permit = admission.admit(Some([127, 0, 0, i].into())).ok().unwrap();
-            drop(permit.of_user(&format!("user {i}")));
-        }
-        assert!(admission.addresses.is_empty() && admission.users.is_empty());
-        let none = Admission::new(10, 0);
-        assert!(none.admit(ip("127.0.0.1")).is_err());
-        assert!(none.addresses.is_empty());
-        assert_eq!(none.in_use(), 0);
-    }
-
-    #[test]
-    fn a_customer_with_many_ipv6_addresses_is_one() {
-        let admission = Admission::new(10, 1);
-        let _permit = admission.admit(ip("2001:db8:0:1::1")).ok().unwrap();
-        assert_eq!(admission.admit(ip("2001:db8:0:1:ffff::2")).err(), Some(Full::Address));
-        assert!(admission.admit(ip("2001:db8:0:2::1")).is_ok());
-    }
-
-    #[test]
-    fn a_user_has_so_many_from_wherever() {
-        let caps = Caps { per_user: 2, ..Caps::default() };
-        let admission = Admission::with(caps, Arc::default());
-        let of = |text, user| admission.admit(ip(text)).and_then(|permit| permit.of_user(user));
-        let first = of("10.0.0.1", "ann").ok().unwrap();
-        let second = of("10.0.0.2", "ann").ok().unwrap();
-        assert_eq!(of("10.0.0.3", "ann").err(), Some(Full::User));
-        assert_eq!(admission.in_use(), 2, "the permit is given back");
-        let _ben = of("10.0.0.3", "ben").ok().unwrap();
-        // Who turns out to be somebody else does not count twice.
-        let second = second.of_user("carl").ok().unwrap();
-        let _third = of("10.0.0.3", "ann").ok().unwrap();
-        drop((first, second));
-        let stream = admission.admit_user("ann").ok().unwrap();
-        assert_eq!(admission.in_use(), 2, "a stream is no connection of ours");
-        assert_eq!(of("10.0.0.3", "ann").err(), Some(Full::User));
-        drop(stream);
-        let _fourth = of("10.0.0.3", "ann").ok().unwrap();
-        assert_eq!((admission.refusals().user, admission.in_use()), (2, 3));
-    }
-
-    #[test]
-    fn an_address_knocks_as_often_as_it_may() {
-        let caps = Caps {
-            handshakes: Some(Rate::per_hour(1).with_burst(3)),
-            per_address: 1,
-            exempt: Some(Exempt::new(|ip| ip.is_loopback())),
-            ..Caps::default()
-        };
-        let admission = Admission::with(caps, Arc::default());
-        for _ in 0..3 {
-            admission.knock(ip("192.0.2.7")).unwrap();
-        }
-        let full = admission.knock(ip("192.0.2.7")).unwrap_err();
-        let Full::Handshakes(wait) = full else { panic!("{full}") };
-        assert!(wait > Duration::from_secs(3500) && wait <= Duration::from_secs(3600), "{wait:?}");
-        assert_eq!(full.retry_after(), Duration::from_secs(3600));
-        admission.knock(ip("192.0.2.8")).unwrap();
-        let mut permits = Vec::new();
-        for _ in 0..10 {
-            admission.knock(ip("127.0.0.1")).unwrap();
-            admission.knock(None).unwrap();
-            permits.extend(admission.admit(ip("127.0.0.1")));
-        }
-        assert_eq!(permits.len(), 10);
-        assert_eq!(admission.refusals(), Refusals { handshakes: 1, ..Refusals::default() });
-    }
-
-    #[test]
-    fn nobody_comes_in_while_memory_is_short() {
-        let budget = Arc::new(Budget::new(1000));
-        let admission = Admission::with(Caps::default(), Arc::clone(&budget));
-        let _before = admission.admit(None).ok().unwrap();
-        budget.change(0, 950);
-        assert_eq!(admission.admit(None).err(), Some(Full::Memory));
-        budget.change(950, 0);
-        assert!(admission.admit(None).is_ok());
-        assert_eq!(admission.refusals().memory, 1);
-    }
-
-    #[test]
-    fn many_at_once_never_exceed_a_cap() {
-        let caps = Caps { total: 40, per_address: 30, per_user: 20, ..Caps::default() };
-        let admission = Admission::with(caps, Arc::default());
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
-                    for _ in 0..500 {
-                        let permits: Vec<_> = (0..10)
-                            .filter_map(|_| {
-                                let permit = admission.admit(ip("192.0.2.7")).ok()?;
-                                permit.of_user("ann").ok()
-                            })
-                            .collect();
-                        assert!(permits.len() <= 10 && admission.in_use() <= 40 + 8);
-                    }
-                });
-            }
-        });
-        assert_eq!(admission.in_use(), 0);
-        assert!(admission.addresses.is_empty() && admission.users.is_empty());
-    }
-}
+mod tests;

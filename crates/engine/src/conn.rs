@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 pub(crate) use bounds::Bill;
 use bytes::Bytes;
+use throng_hub::Timestamp;
 use throng_wire::{Decoder, Deflate, Deflater, Role};
 
 use crate::admission::Permit;
@@ -56,6 +57,8 @@ pub(crate) struct Conn {
     paid: bool,
     /// It is behind in a room that keeps the latest messages for it.
     pub(crate) lags: bool,
+    /// It is not in its user's own room, which could not be opened.
+    pub(crate) homeless: bool,
     /// How it ended, as far as is known.
     farewell: Farewell,
     id: ConnId,
@@ -71,7 +74,7 @@ pub(crate) struct Conn {
     /// What the budget knows of.
     accounted: usize,
     rare: Option<Box<Rare>>,
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
 }
 
 /// A membership: which of the worker's rooms, and where in its list.
@@ -103,6 +106,8 @@ struct Rare {
     farewell: Option<(u16, Box<str>)>,
     /// See [`Handover::companion`](crate::Handover::companion).
     companion: Option<Box<dyn Send>>,
+    /// Since when it is not in its user's own room.
+    homeless: Option<Timestamp>,
 }
 
 impl Rare {
@@ -200,6 +205,7 @@ impl Conn {
             pong_waits: false,
             paid: false,
             lags: false,
+            homeless: false,
             farewell: Farewell::Lost,
             id,
             heard: now,
@@ -209,9 +215,14 @@ impl Conn {
             meters: bounds::Meters::default(),
             accounted: 0,
             rare: arrival.companion.map(Rare::with_companion),
-            _permit: arrival.permit,
+            permit: arrival.permit,
         };
         (conn, arrival.read_ahead, arrival.opening)
+    }
+
+    /// The right to be connected, which says for whom rooms count.
+    pub(crate) fn permit(&self) -> Option<&Permit> {
+        self.permit.as_ref()
     }
 
     pub(crate) fn id(&self) -> ConnId {

@@ -27,6 +27,11 @@ impl Deadlines {
         Some(ConnId { key, serial })
     }
 
+    /// All of them, in no order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = ConnId> + '_ {
+        self.0.iter().map(|Reverse((_, key, serial))| ConnId { key: *key, serial: *serial })
+    }
+
     /// The next time.
     pub(crate) fn next(&self) -> Option<Coarse> {
         self.0.peek().map(|Reverse((due, ..))| *due)

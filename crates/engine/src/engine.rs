@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use throng_wire::Deflate;
 use crate::admission::{Admission, Caps, Exempt, Permit};
 use crate::clock::wall_clock;
 use crate::conn::Arrival;
-use crate::drain::Slots;
+use crate::drain::Leave;
 use crate::front::Front;
 use crate::handler::{HANDLER_SPACE, Message};
 use crate::inbox::{Congestion, Inbox, Post, Wake};
@@ -43,9 +43,13 @@ pub struct Config {
     pub max_connections_per_ip: usize,
     /// Connections and event streams of one user who is signed in; more are refused. Default 1,000,000.
     pub max_connections_per_user: usize,
+    /// Open rooms that one address has brought into being; more are refused. Default 1,000,000.
+    pub max_rooms_per_ip: usize,
+    /// Open rooms that one user who is signed in has brought into being; more are refused. Default 1,000,000.
+    pub max_rooms_per_user: usize,
     /// Handshakes of one address; more are refused. Default `None`: any number.
     pub handshakes_per_ip: Option<Rate>,
-    /// Addresses that the two limits by address do not concern. Default: none.
+    /// Addresses that the limits by address do not concern. Default: none.
     pub exempt: Option<Exempt>,
     /// Rooms in all, those of relays and event streams included, those that handlers join not; more are
     /// refused. Default 1,000,000.
@@ -63,6 +67,8 @@ impl Default for Config {
             max_connections: 1_000_000,
             max_connections_per_ip: 1_000_000,
             max_connections_per_user: 1_000_000,
+            max_rooms_per_ip: 1_000_000,
+            max_rooms_per_user: 1_000_000,
             handshakes_per_ip: None,
             exempt: None,
             max_total_rooms: 1_000_000,
@@ -157,7 +163,7 @@ pub(crate) struct Shared {
     pub(crate) congestion: Arc<Congestion>,
     pub(crate) heartbeat: Duration,
     /// Set when everybody is being sent away.
-    pub(crate) draining: OnceLock<Arc<Slots>>,
+    pub(crate) leave: Mutex<Leave>,
 }
 
 impl Engine {
@@ -204,6 +210,8 @@ impl Engine {
                     total: config.max_connections,
                     per_address: config.max_connections_per_ip,
                     per_user: config.max_connections_per_user,
+                    rooms_per_address: config.max_rooms_per_ip,
+                    rooms_per_user: config.max_rooms_per_user,
                     handshakes: config.handshakes_per_ip,
                     exempt: config.exempt,
                 },
@@ -211,7 +219,7 @@ impl Engine {
             ),
             congestion,
             heartbeat: config.heartbeat,
-            draining: OnceLock::new(),
+            leave: Mutex::default(),
         });
         let results: Arc<Results> = Arc::new(Results(Arc::downgrade(&shared)));
         backends.memory.start(results.clone());
@@ -323,6 +331,8 @@ impl Engine {
         stats.refused_per_user = refusals.user;
         stats.refused_handshakes = refusals.handshakes;
         stats.refused_memory = refusals.memory;
+        stats.refused_rooms_per_ip = refusals.address_rooms;
+        stats.refused_rooms_per_user = refusals.user_rooms;
         let budget = self.shared.hub.budget();
         stats.refused_rooms = budget.rooms_refused();
         stats.room_rate_limited = budget.rate_limited();
@@ -332,9 +342,14 @@ impl Engine {
         stats
     }
 
-    /// Whether [`Engine::drain`] or [`Engine::shutdown`] has begun: the front refuses upgrades with `503`.
+    /// Whether [`Engine::drain`] has begun and was not taken back, or [`Engine::shutdown`] has begun: the front refuses upgrades with `503`.
     pub fn is_ending(&self) -> bool {
-        self.ending.load(Ordering::Relaxed) || self.draining().is_some()
+        self.has_ended() || self.draining().is_some()
+    }
+
+    /// Whether [`Engine::shutdown`] has begun.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
     }
 
     pub(crate) fn shared(&self) -> &Shared {

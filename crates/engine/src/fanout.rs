@@ -23,6 +23,9 @@ use crate::policy::{Flush, Policy};
 use crate::tick::Out;
 use crate::wheel::ConnId;
 
+/// Connections that leave rooms, with how often.
+pub(crate) type Leaving = HashMap<(ConnId, RoomId), u32>;
+
 /// The rooms that have members on this worker.
 #[derive(Default)]
 pub(crate) struct Fanout {
@@ -207,12 +210,14 @@ impl Fanout {
         full
     }
 
-    /// Writes what waits for a room, then a message that no member may miss. Who owes too much already is closed.
+    /// Writes what waits for a room, then a message that no member may miss. Who owes too much already is closed. Those
+    /// who are `leaving` have been told that they are no members any more.
     #[cold]
     pub(crate) fn renew(
         &mut self,
         room: RoomId,
         message: &Prepared,
+        leaving: &Leaving,
         conns: &mut Slab<Conn>,
         out: &mut Out,
         touched: &mut Vec<u32>,
@@ -222,7 +227,7 @@ impl Fanout {
         let local = &self.rooms[key as usize];
         for member in &local.members {
             let conn = &mut conns[member.conn as usize];
-            if !conn.is_open() {
+            if !conn.is_open() || leaving.contains_key(&(conn.id(), room)) {
                 continue;
             }
             let lags = local.latest.as_ref().is_some_and(|latest| latest.has(member.conn));

@@ -170,7 +170,7 @@ impl Peer<'_> {
         if self.rooms.joined.iter().any(|joined| joined.name() == room) {
             return;
         }
-        let room = self.shared.enter(HANDLER_SPACE, room, self.out.worker, self.conn.id());
+        let room = self.shared.enter(HANDLER_SPACE, room, self.out.worker, self.conn.id(), None);
         self.rooms.joined.extend(room);
     }
 

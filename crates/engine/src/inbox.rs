@@ -52,6 +52,8 @@ pub(crate) enum Post {
     Terminate(ConnId),
     /// Give everybody a slot to go and come back in.
     Drain(Arc<Slots>),
+    /// Nobody else is to go.
+    Undrain,
     /// Close everything with `1001`, or `1012` after a drain; what is left after the grace is terminated and the
     /// worker ends.
     Shutdown(std::time::Duration),

@@ -10,6 +10,7 @@ use throng_hub::{
 use throng_protocol::{Code, Fault, Publish, push};
 use throng_wire::{OpCode, Prepared};
 
+use crate::admission::Permit;
 use crate::clock::wall_clock;
 use crate::engine::Shared;
 use crate::handler::HANDLER_SPACE;
@@ -111,11 +112,12 @@ impl Shared {
         name: &str,
         worker: usize,
         id: ConnId,
+        permit: Option<&Permit>,
     ) -> Result<Arc<Room>, Crowded> {
         loop {
             let room = match space {
                 HANDLER_SPACE => self.hub.room(space, name, wall_clock()), // as the embedder says
-                _ => self.hub.open(space, name, wall_clock())?,
+                _ => self.found(space, name, permit)?,
             };
             let mut order = room.order();
             if order.attach(worker).is_ok() {
@@ -129,6 +131,19 @@ impl Shared {
                 return Ok(room);
             }
         }
+    }
+
+    /// The room of this name, brought into being on demand by whoever has this permit.
+    pub(crate) fn found(
+        &self,
+        space: Space,
+        name: &str,
+        permit: Option<&Permit>,
+    ) -> Result<Arc<Room>, Crowded> {
+        // Everybody has one room of their own, as long as they are connected.
+        let permit = permit.filter(|_| !name.starts_with('@'));
+        let deed = || permit.map_or(Ok(None), Permit::found);
+        self.hub.found(space, name, wall_clock(), deed)
     }
 
     /// Ends such a membership.

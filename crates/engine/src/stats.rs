@@ -37,6 +37,10 @@ macro_rules! counters {
             pub refused_memory: u64,
             /// Rooms refused because there were too many, or little memory was left.
             pub refused_rooms: u64,
+            /// Rooms refused because one address had brought too many into being.
+            pub refused_rooms_per_ip: u64,
+            /// Rooms refused because one user had brought too many into being.
+            pub refused_rooms_per_user: u64,
             /// Messages refused because there were too many in their room.
             pub room_rate_limited: u64,
             /// Messages refused because no memory was left for a room's past.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Which connection of the worker a timer is for. A connection that is gone by then is told
 /// apart by its serial number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ConnId {
     pub(crate) key: u32,
     pub(crate) serial: u32,

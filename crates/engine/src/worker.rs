@@ -6,19 +6,21 @@
 
 mod drain;
 
+use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
+use throng_hub::RoomId;
 use throng_wire::CloseCode;
 
 use crate::clock::nanos;
 use crate::conn::{Arrival, Conn, Farewell, More, Phase};
 use crate::deadlines::Deadlines;
 use crate::engine::Shared;
-use crate::fanout::Fanout;
+use crate::fanout::{Fanout, Leaving};
 use crate::inbox::{Inbox, Post};
 use crate::policy::{HEARTBEAT, REPLACED};
 use crate::session::Session;
@@ -50,6 +52,8 @@ pub(crate) struct Worker {
     /// Connections that something happened to in this turn outside their own input.
     touched: Vec<u32>,
     posts: Vec<Post>,
+    /// Who leaves which room, how often, further on in the posts that are being handled. Only while a room begins anew.
+    leaving: Leaving,
     expired: Vec<ConnId>,
     departures: Departures,
     load: Load,
@@ -80,6 +84,7 @@ impl Worker {
             heartbeat,
             again: Vec::new(),
             touched: Vec::new(),
+            leaving: Leaving::new(),
             posts: Vec::new(),
             expired: Vec::new(),
             departures: Departures::default(),
@@ -244,6 +249,13 @@ impl Worker {
             let mut posts = std::mem::take(&mut self.posts);
             self.shared.inbox(self.index).drain(&mut posts);
             let empty = posts.is_empty();
+            if posts.iter().any(|post| matches!(post, Post::Renew(..))) {
+                for post in &posts {
+                    if let Post::Exit(id, room) = post {
+                        *self.leaving.entry((*id, *room)).or_default() += 1;
+                    }
+                }
+            }
             for post in posts.drain(..) {
                 self.handle_post(post);
             }
@@ -273,8 +285,8 @@ impl Worker {
                 }
             }
             Post::Renew(room, message) => {
-                let Self { fanout, conns, tick, touched, .. } = self;
-                fanout.renew(room, &message, conns, &mut tick.out, touched);
+                let Self { fanout, conns, tick, touched, leaving, .. } = self;
+                fanout.renew(room, &message, leaving, conns, &mut tick.out, touched);
             }
             Post::DeliverFrom(room, message, from) => {
                 let Self { fanout, conns, tick, touched, .. } = self;
@@ -312,6 +324,9 @@ impl Worker {
                 }
             }
             Post::Exit(id, room) => {
+                if !self.leaving.is_empty() {
+                    self.has_left(id, room);
+                }
                 if find(&mut self.conns, id).is_some() {
                     self.fanout.leave(&mut self.conns, id.key, Some(room), &self.tick.out);
                 }
@@ -341,6 +356,7 @@ impl Worker {
                 self.touched.push(id.key);
             }
             Post::Drain(slots) => self.begin_drain(slots),
+            Post::Undrain => self.departures.end(),
             Post::Shutdown(grace) => {
                 self.hurry_departures();
                 let end = Instant::now() + grace;
@@ -350,6 +366,19 @@ impl Worker {
                     self.say_goodbye(key, end);
                 }
             }
+        }
+    }
+
+    #[cold]
+    fn has_left(&mut self, id: ConnId, room: RoomId) {
+        if let Entry::Occupied(mut left) = self.leaving.entry((id, room)) {
+            *left.get_mut() -= 1;
+            if *left.get() == 0 {
+                left.remove();
+            }
+        }
+        if self.leaving.is_empty() {
+            self.leaving = Leaving::new();
         }
     }
 
@@ -437,7 +466,7 @@ impl Worker {
     fn look(&mut self, key: u32) {
         let conn = &mut self.conns[key as usize];
         conn.account(&mut self.tick.out);
-        if let Some(due) = conn.next_look() {
+        if let Some(due) = conn.next_look(self.tick.out.coarse) {
             self.deadlines.insert(conn.id(), due.max(self.tick.out.coarse + 1));
         }
     }
@@ -485,6 +514,10 @@ impl Worker {
     fn handle_deadline(&mut self, id: ConnId, now: Coarse) {
         let Some(conn) = find(&mut self.conns, id) else { return };
         conn.looked_at(now);
+        if conn.homeless && conn.is_open() {
+            Session::come_home(conn, &mut self.tick.out, &self.shared);
+            conn.flush_cork(&mut self.tick.out);
+        }
         if conn.may_go_on(now) {
             if conn.unthrottle(&mut self.tick, &self.shared) == More::Maybe {
                 self.queue(id.key);

@@ -1,5 +1,7 @@
 //! How much memory may be kept for what comes from outside.
 
+use std::any::Any;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use throng_protocol::{Code, Fault};
@@ -95,6 +97,22 @@ impl Default for Budget {
     }
 }
 
+/// Counts a room for whoever has brought it into being, until it is dropped.
+pub struct Deed(Box<dyn Any + Send + Sync>);
+
+impl Deed {
+    /// Whatever counts. It is dropped under the room's order, so its drop must be quick and not call the hub.
+    pub fn new(counts: impl Any + Send + Sync) -> Self {
+        Self(Box::new(counts))
+    }
+}
+
+impl fmt::Debug for Deed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Deed").field(&(*self.0).type_id()).finish()
+    }
+}
+
 /// Why there is not to be one room more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Crowded {
@@ -102,6 +120,8 @@ pub enum Crowded {
     Rooms,
     /// Most of the [`Budget`] is used.
     Memory,
+    /// Whoever asks has brought as many into being as they may.
+    Founder,
 }
 
 impl From<Crowded> for Fault {
@@ -110,6 +130,8 @@ impl From<Crowded> for Fault {
             Crowded::Rooms => Self::new(Code::TooManyRooms)
                 .with_message("The server has as many rooms as it may have."),
             Crowded::Memory => Self::new(Code::Overloaded),
+            Crowded::Founder => Self::new(Code::TooManyRooms)
+                .with_message("You have opened as many new rooms as you may."),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use throng_protocol::Timestamp;
 
 use crate::backend::{Asker, Backend, Opened, Opening, Unavailable};
-use crate::budget::{Budget, Crowded};
+use crate::budget::{Budget, Crowded, Deed};
 use crate::room::{Epoch, Room, RoomId};
 use crate::rule::{History, Presence, Rule, Rules};
 
@@ -118,18 +118,31 @@ impl Hub {
     /// When there is none of this name, and there are as many as there may be, or little memory is left.
     /// Counted by the [`Budget`].
     pub fn open(&self, space: Space, name: &str, now: Timestamp) -> Result<Arc<Room>, Crowded> {
+        self.found(space, name, now, || Ok(None))
+    }
+
+    /// The same for somebody who may bring only so many rooms into being: `deed` is asked when there is none of this
+    /// name, and what it gives is dropped when the room is forgotten.
+    ///
+    /// # Errors
+    /// As [`Hub::open`], and what `deed` says.
+    pub fn found(
+        &self,
+        space: Space,
+        name: &str,
+        now: Timestamp,
+        deed: impl FnOnce() -> Result<Option<Deed>, Crowded>,
+    ) -> Result<Arc<Room>, Crowded> {
         if let Some(room) = self.find(space, name) {
             return Ok(room);
         }
-        if self.budget.is_tight() {
-            self.budget.refuse_room();
-            return Err(Crowded::Memory);
-        }
-        let made = self.make(space, name, now, self.max_rooms);
-        made.ok_or_else(|| {
-            self.budget.refuse_room();
-            Crowded::Rooms
-        })
+        let made = match self.budget.is_tight() {
+            true => Err(Crowded::Memory),
+            false => deed().and_then(|deed| {
+                self.make(space, name, now, self.max_rooms, deed).ok_or(Crowded::Rooms)
+            }),
+        };
+        made.inspect_err(|_| self.budget.refuse_room())
     }
 
     /// The room of this name, created on demand whatever the limits. The name is not looked at: check it with
@@ -142,14 +155,21 @@ impl Hub {
             return room;
         }
         loop {
-            if let Some(room) = self.make(space, name, now, usize::MAX) {
+            if let Some(room) = self.make(space, name, now, usize::MAX, None) {
                 return room;
             }
         }
     }
 
     /// The room of this name; a new one unless there are already `most`.
-    fn make(&self, space: Space, name: &str, now: Timestamp, most: usize) -> Option<Arc<Room>> {
+    fn make(
+        &self,
+        space: Space,
+        name: &str,
+        now: Timestamp,
+        most: usize,
+        deed: Option<Deed>,
+    ) -> Option<Arc<Room>> {
         let mut shard = self.shard(space, name).write().unwrap_or_else(PoisonError::into_inner);
         let names = shard.entry(space).or_default();
         if let Some(room) = names.get(name) {
@@ -176,7 +196,8 @@ impl Hub {
             presence += self.seed & 0x3ff; // no two nodes number alike
         }
         let holds = (Arc::clone(rule), Arc::clone(&self.budget), shared);
-        let room = Room::opening(id, space, name.clone(), holds, epoch, now, presence);
+        let mut room = Room::opening(id, space, name.clone(), holds, epoch, now, presence);
+        room.given(deed);
         let room = Arc::new(room);
         names.insert(name, room.clone());
         if rule.volatile && !shared {

@@ -83,6 +83,7 @@ mod history;
 mod hub;
 mod identity;
 pub mod ids;
+mod knocks;
 mod limits;
 mod membership;
 mod messages;
@@ -99,11 +100,12 @@ pub use backend::{
     Append, Asker, Backend, Draft, Elsewhere, Log, Opened, Opening, Outcome, Past, Renewed, Sink,
     Stored, Unavailable, Used,
 };
-pub use budget::{Budget, Crowded};
+pub use budget::{Budget, Crowded, Deed};
 pub use grants::{Grant, Grants, GrantsError};
 pub use history::{Kept, REF_WINDOW};
 pub use hub::{Hub, Keep, Space};
 pub use identity::{Identity, IdentityError};
+pub use knocks::Knocks;
 pub use limits::{CountedMeter, Meter, Rate, RateError, SharedMeter};
 pub use membership::{Due, Ending, Joined, Left, Refused, Start};
 pub use messages::{Author, Completed, Page, Published, Replay, Span, text_of};

@@ -236,9 +236,17 @@ impl Order<'_> {
                 .with_reference(reference));
         }
         self.check_current().map_err(|fault| fault.with_reference(reference))?;
-        let (name, seq) = (self.room.name(), Some(self.state.presence_seq));
-        push::presence(out, reference, name, self.user_count(), seq, self.listed_users());
+        self.list(out, reference);
         Ok(())
+    }
+
+    /// Appends a `presence` message for a member that is told of every change from now on, so that it is right even
+    /// while nobody can say who is on other nodes: what has changed there is announced when it is known.
+    pub fn list(&self, out: &mut Vec<u8>, reference: Option<u64>) {
+        if self.room.rule().presence != Presence::Off {
+            let (name, seq) = (self.room.name(), Some(self.state.presence_seq));
+            push::presence(out, reference, name, self.user_count(), seq, self.listed_users());
+        }
     }
 
     /// The users as members may see them: user id and info. `None` where the rule does not tell, or when

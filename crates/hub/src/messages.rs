@@ -322,6 +322,14 @@ impl Order<'_> {
         first.map_or(self.state.seq, |first| first - 1)
     }
 
+    /// How many of the last messages are newer than this.
+    pub fn newer(&self, than: Timestamp) -> u32 {
+        let ring = self.state.memory.as_ref().map(|memory| &memory.ring);
+        let newer =
+            |ring: &Ring| ring.after(0).rev().take_while(|entry| entry.timestamp > than).count();
+        ring.map_or(0, |ring| u32::try_from(newer(ring)).unwrap_or(u32::MAX))
+    }
+
     /// A page of the room's past: at most `limit` messages and about `bytes` bytes.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::time::Duration;
 use throng_protocol::{Code, Fault, Publish, Timestamp};
 
 use crate::backend::{Asker, Log, Opened, Past, Unavailable};
-use crate::budget::Budget;
+use crate::budget::{Budget, Deed};
 use crate::history::{Kept, Refs, Ring};
 use crate::hub::Space;
 use crate::identity::Identity;
@@ -81,8 +81,14 @@ impl Room {
             pending: 0,
             held: 0,
             memory: None,
+            deed: None,
         };
         Self { id, space, name, rule, budget, shared, state: Mutex::new(state) }
+    }
+
+    /// Keeps this until it is forgotten.
+    pub(crate) fn given(&mut self, deed: Option<Deed>) {
+        self.state.get_mut().unwrap_or_else(PoisonError::into_inner).deed = deed;
     }
 
     /// Whether other nodes have it, too.
@@ -301,6 +307,7 @@ impl Order<'_> {
         if !idle || kept || matches!(state.life, Life::Opening(_)) {
             return false;
         }
+        state.deed = None;
         if let Life::Open(Some(log)) = std::mem::replace(&mut state.life, Life::Forgotten) {
             let memory = state.memory.take().unwrap_or_default();
             let Memory { ring, refs, accounted, .. } = *memory;
@@ -409,6 +416,8 @@ pub(crate) struct State {
     pub(crate) uncounted: bool,
     /// From the first message on.
     pub(crate) memory: Option<Box<Memory>>,
+    /// Of whoever has brought it into being.
+    pub(crate) deed: Option<Deed>,
 }
 
 /// Whether a room can be used.

@@ -7,11 +7,12 @@ use std::net::SocketAddr;
 use crate::config::{Address, Config, GrantWords, Kind, Listener};
 use crate::serve::Bound;
 
-/// Prints the addresses on stdout, and what is open there. Nobody listening there is no reason to fail.
-pub(crate) fn print(config: &Config, bound: &[Bound<'_>]) {
+/// Prints the addresses on stdout, and what is open there. Nobody listening there is no reason to fail. `is_away`:
+/// Redis, which is needed.
+pub(crate) fn print(config: &Config, bound: &[Bound<'_>], is_away: bool) {
     let listeners: Vec<_> =
         bound.iter().map(|bound| (bound.listener, bound.addresses.as_slice())).collect();
-    let _ = std::io::stdout().write_all(text(config, &listeners).as_bytes());
+    let _ = std::io::stdout().write_all(text(config, &listeners, is_away).as_bytes());
 }
 
 /// One sentence: what people without credentials may use.
@@ -48,8 +49,11 @@ pub(crate) fn grants(words: &GrantWords) -> String {
     patterns.collect::<Vec<_>>().join(", ")
 }
 
-fn text(config: &Config, listeners: &[(&Listener, &[SocketAddr])]) -> String {
+fn text(config: &Config, listeners: &[(&Listener, &[SocketAddr])], is_away: bool) -> String {
     let mut out = format!("throng {} is up.\n", env!("CARGO_PKG_VERSION"));
+    if is_away {
+        out.push_str("Redis cannot be reached: rooms work as soon as it can.\n");
+    }
     for (listener, addresses) in listeners {
         let Some(port) = addresses.first().map(SocketAddr::port) else { continue };
         let host = match listener.address {
@@ -103,7 +107,10 @@ mod tests {
         let addresses: [SocketAddr; 2] =
             ["127.0.0.1:1234".parse().unwrap(), "0.0.0.0:1235".parse().unwrap()];
         let listeners: Vec<_> = config.listeners.iter().zip(addresses.chunks(1)).collect();
-        let text = text(&config, &listeners);
+        let away = super::text(&config, &listeners, true);
+        assert!(away.contains("is up.\nRedis cannot be reached: rooms work"), "{away}");
+        let text = text(&config, &listeners, false);
+        assert!(!text.contains("Redis"), "{text}");
         assert!(text.contains("  http://localhost:1234  the chat"), "{text}");
         assert!(text.contains("    ws://localhost:1234/relay  relay\n"), "{text}");
         assert!(text.contains("    ws://localhost:1235/  relay\n"), "{text}");

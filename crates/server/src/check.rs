@@ -180,19 +180,23 @@ fn paragraph(out: &mut String, first: &str, others: &str, text: &str) {
 }
 
 /// The keys whose values the report lists.
-const SHOWN: [&str; 22] = [
+const SHOWN: [&str; 26] = [
     "access.recheck",
     "access.ticket_ttl",
     "access.session_ttl",
+    "limits.connects_per_ip",
     "limits.handshakes_per_ip",
     "limits.max_connections",
     "limits.max_connections_per_ip",
     "limits.max_connections_per_user",
+    "limits.max_tls_handshakes",
     "limits.exempt",
     "limits.trusted_proxies",
     "limits.memory",
     "limits.max_rooms",
     "limits.max_total_rooms",
+    "limits.max_rooms_per_ip",
+    "limits.max_rooms_per_user",
     "limits.handshake_timeout",
     "limits.partial_timeout",
     "rooms.origins",

@@ -373,6 +373,10 @@ mod tests {
         let Ok(Task::Nodes(flags, nodes::Wanted::Drain { node, spread })) = task else { panic!() };
         assert_eq!((&*node, spread.map(|time| time.as_secs())), ("k3f9", Some(45)));
         assert_eq!(flags.settings.len(), 1);
+        let task = read("throng nodes undrain k3f9");
+        assert!(
+            matches!(task, Ok(Task::Nodes(_, nodes::Wanted::Undrain { node })) if node == "k3f9")
+        );
         assert!(read("throng nodes drain").is_err() && read("throng nodes --memory").is_err());
     }
 

@@ -4,7 +4,7 @@
 //! answer, and no opinion on running out of files; so this one is ours. A connection costs one task.
 //!
 //! ```text
-//! accept ─▶ seat ─▶ (PROXY header) ─▶ seat of the address ─▶ (TLS) ─▶ HTTP ─▶ WebSocket
+//! accept ─▶ seat ─▶ (PROXY header) ─▶ rate and seat of the address ─▶ (TLS) ─▶ HTTP ─▶ WebSocket
 //! ```
 //!
 //! [`seat`] counts, [`guest`] speaks HTTP, [`redirect`] sends people to `https`, [`socket`] opens sockets.
@@ -15,7 +15,7 @@ mod seat;
 mod socket;
 
 use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub(crate) use self::redirect::redirect;
 pub(crate) use self::socket::{BindError, bind};
 
 use self::guest::Guest;
-use self::seat::{Seat, Seats};
+use self::seat::{Handshake, Seat, Seats};
 use crate::config::Limits;
 use crate::proxy;
 use crate::tls::Tls;
@@ -62,6 +62,10 @@ pub(crate) struct Counts {
     pub(crate) refused_full: AtomicU64,
     /// Refused: too many from one address.
     pub(crate) refused_per_ip: AtomicU64,
+    /// Refused: connections of one address too fast one after the other.
+    pub(crate) refused_rate: AtomicU64,
+    /// Refused: too many TLS handshakes under way, in all or of one address.
+    pub(crate) refused_handshakes: AtomicU64,
     /// Closed: no PROXY header where there must be one, or a wrong one, or not from a trusted proxy.
     pub(crate) refused_proxy: AtomicU64,
     /// Closed: no TLS, or none that we speak, or not with this certificate.
@@ -105,6 +109,15 @@ impl Front {
         })
     }
 
+    /// Whether an address may open one more connection; counted as refused if not.
+    fn knock(&self, ip: IpAddr) -> bool {
+        let may = self.seats.knock(ip);
+        if !may {
+            self.counts.refused_rate.fetch_add(1, Ordering::Relaxed);
+        }
+        may
+    }
+
     /// Ends all streams of events, at once and for ever.
     pub(crate) fn close_streams(&self) {
         self.closing.send_replace(true);
@@ -143,9 +156,13 @@ impl Front {
     fn welcome(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, entrance: &Arc<Entrance>) {
         let peer = canonical(peer);
         self.counts.accepted.fetch_add(1, Ordering::Relaxed);
-        let Some(mut seat) = Seat::take(self) else { return entrance.refuse(stream) };
         // Behind a proxy everybody has its address; they are counted when theirs is known.
-        if !entrance.proxy_protocol && !seat.count(peer.ip()) {
+        let known = !entrance.proxy_protocol;
+        if known && !self.knock(peer.ip()) {
+            return entrance.refuse(stream);
+        }
+        let Some(mut seat) = Seat::take(self) else { return entrance.refuse(stream) };
+        if known && !seat.count(peer.ip()) {
             return entrance.refuse(stream);
         }
         // On Linux and the BSDs, TCP_NODELAY is inherited from the listening socket.
@@ -179,7 +196,7 @@ impl Entrance {
                 }
                 Err(_) => return count(&counts.timed_out),
             }
-            if !seat.count(peer.ip()) {
+            if !front.knock(peer.ip()) || !seat.count(peer.ip()) {
                 return self.refuse(stream);
             }
         }
@@ -192,6 +209,10 @@ impl Entrance {
                 Err(_) => count(&counts.timed_out),
             };
         };
+        // Before a byte of it is read: the cryptography is what a handshake costs.
+        let Some(handshake) = Handshake::begin(&front, peer.ip()) else {
+            return self.refuse(stream);
+        };
         let mut stream = match timeout_at(deadline, tls.accept(stream)).await {
             Ok(Ok(Some(stream))) => stream,
             Ok(Ok(None)) => return, // an authority that wanted to see a certificate
@@ -201,6 +222,7 @@ impl Entrance {
             }
             Err(_) => return count(&counts.timed_out),
         };
+        drop(handshake);
         count(&counts.tls);
         match timeout_at(deadline, stream.fill_buf()).await {
             Ok(Ok([]) | Err(_)) => {}

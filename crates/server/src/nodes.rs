@@ -46,13 +46,23 @@ enum Command {
     /// Send the clients of a server to the others
     ///
     /// From then on it refuses new connections, and each of its clients gets a time of its own to go. It goes on without
-    /// clients until it is ended; nothing takes this back.
+    /// clients until it is ended, or until `throng nodes undrain`.
     Drain {
         /// Its id, as `throng nodes` shows it; the first letters do
         node: String,
         /// Over how long, in seconds; by default as cluster.drain_spread says
         #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
         spread: Option<u64>,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Let a server take clients again
+    ///
+    /// Takes `throng nodes drain` back. Clients that were told when to go still go. A server that is ending (SIGTERM) goes on
+    /// ending.
+    Undrain {
+        /// Its id, as `throng nodes` shows it; the first letters do
+        node: String,
         #[command(flatten)]
         place: Place,
     },
@@ -65,6 +75,8 @@ pub(crate) enum Wanted {
     List { json: bool },
     /// One of them is to send its clients away.
     Drain { node: String, spread: Option<Duration> },
+    /// It is to take clients again.
+    Undrain { node: String },
 }
 
 impl Args {
@@ -75,6 +87,7 @@ impl Args {
             Some(Command::Drain { node, spread, place }) => {
                 (place, Wanted::Drain { node, spread: spread.map(Duration::from_secs) })
             }
+            Some(Command::Undrain { node, place }) => (place, Wanted::Undrain { node }),
         };
         let urls = (!place.redis.is_empty()).then(|| place.redis.join(","));
         let settings = urls.map(|urls| ("--redis".to_owned(), "redis.urls".to_owned(), urls));
@@ -104,6 +117,7 @@ pub(crate) fn run(config: &Config, wanted: Wanted) -> ExitCode {
         Wanted::Drain { node, spread } => {
             drain(&operator, &node, spread.unwrap_or_else(|| config.drain_spread()))
         }
+        Wanted::Undrain { node } => undrain(&operator, &node),
     };
     match done {
         // A reader that has seen enough (`| head`) is no error.
@@ -126,16 +140,17 @@ fn list(operator: &Operator, json: bool) -> Result<String, String> {
     let rows: Vec<[String; 9]> = nodes
         .into_iter()
         .map(|node| {
-            let state = if node.draining { "draining" } else { "up" };
+            let report = node.report;
+            let state = if report.draining { "draining" } else { "up" };
             [
                 node.id,
-                node.address,
-                node.version,
-                moment(node.started),
-                node.connections.to_string(),
-                node.users.to_string(),
-                node.rooms.to_string(),
-                format!("{:.0} %", node.load * 100.0),
+                report.address,
+                report.version,
+                moment(report.started),
+                report.connections.to_string(),
+                report.users.to_string(),
+                report.rooms.to_string(),
+                format!("{:.0} %", report.load * 100.0),
                 format!("{state}, {:.0} s ago", node.last_beat.as_secs_f64()),
             ]
         })
@@ -144,14 +159,28 @@ fn list(operator: &Operator, json: bool) -> Result<String, String> {
 }
 
 fn drain(operator: &Operator, wanted: &str, spread: Duration) -> Result<String, String> {
+    let id = find(operator, wanted)?;
+    match operator.drain(&id, spread).map_err(|_| SILENT)? {
+        true => Ok(format!("{id} sends everybody away within {spread:?}\n")),
+        false => Err(format!("{id} has gone in the meantime")),
+    }
+}
+
+fn undrain(operator: &Operator, wanted: &str) -> Result<String, String> {
+    let id = find(operator, wanted)?;
+    match operator.undrain(&id).map_err(|_| SILENT)? {
+        true => Ok(format!("{id} takes clients again, unless it is ending\n")),
+        false => Err(format!("{id} has gone in the meantime")),
+    }
+}
+
+/// The id that begins with this.
+fn find(operator: &Operator, wanted: &str) -> Result<String, String> {
     let nodes = operator.nodes().map_err(|_| SILENT)?;
-    let mut found = nodes.iter().filter(|node| node.id.starts_with(wanted));
-    let (Some(node), None) = (found.next(), found.next()) else {
-        return Err(format!("there is not one node whose id begins with {wanted:?}"));
-    };
-    match operator.drain(&node.id, spread).map_err(|_| SILENT)? {
-        true => Ok(format!("{} sends everybody away within {spread:?}\n", node.id)),
-        false => Err(format!("{} has gone in the meantime", node.id)),
+    let mut found = nodes.into_iter().filter(|node| node.id.starts_with(wanted));
+    match (found.next(), found.next()) {
+        (Some(node), None) => Ok(node.id),
+        _ => Err(format!("there is not one node whose id begins with {wanted:?}")),
     }
 }
 

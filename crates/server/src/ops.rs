@@ -176,7 +176,14 @@ impl Collector for Numbers {
             "throng_refused_connections",
             "TCP connections refused",
             "reason",
-            &[("full", read(&front.refused_full)), ("per_ip", read(&front.refused_per_ip))],
+            &[
+                ("full", read(&front.refused_full)),
+                ("per_ip", read(&front.refused_per_ip)),
+                ("rate", read(&front.refused_rate)),
+                ("tls_handshakes", read(&front.refused_handshakes)),
+                ("proxy", read(&front.refused_proxy)),
+                ("tls", read(&front.refused_tls)),
+            ],
         )?;
 
         cluster::encode(out, &self.http.server)?;
@@ -227,6 +234,13 @@ impl Numbers {
                 ("budget", stats.budget_exceeded),
                 ("memory", stats.memory_closed),
             ],
+        )?;
+        counters(
+            out,
+            "throng_refused_new_rooms",
+            "Rooms refused because one address or user had brought too many into being",
+            "reason",
+            &[("per_ip", stats.refused_rooms_per_ip), ("per_user", stats.refused_rooms_per_user)],
         )?;
         for (name, help, value) in [
             (

@@ -142,7 +142,8 @@ async fn serve(config: &Config, mut bound: Vec<Bound<'_>>) -> ExitCode {
     }
     let reload = Reload { http: Arc::clone(&http), tokens };
     doors.push(tokio::spawn(reload.at_each(hangup)));
-    started(config, &bound);
+    let is_away = server.redis_status().is_some_and(|status| status.trouble.is_some());
+    started(config, &bound, is_away);
     doors.extend(tls.map(|tls| tokio::spawn(tls.keep())));
 
     let name = signals.next().await;
@@ -173,7 +174,7 @@ async fn see_everybody_off(signal: &str, server: &Server, front: &Front, config:
     let in_slots = signal == SIGTERM;
     if in_slots {
         let wanted = config.drain_spread();
-        let Draining { left, spread, ends_in, .. } = server.drain(wanted);
+        let Draining { left, spread, ends_in, .. } = server.drain_for_good(wanted);
         if left > 0 && !ends_in.is_zero() {
             tracing::info!(signal, connections = left, ?spread, "sending everybody away");
         }
@@ -243,8 +244,8 @@ fn router(
     Ok(pages::hardened(http.server.gate(table, router)?))
 }
 
-/// Tells machines by the log, and people on stdout, where to go.
-fn started(config: &Config, bound: &[Bound<'_>]) {
+/// Tells machines by the log, and people on stdout, where to go. `is_away`: Redis, where there should be one.
+fn started(config: &Config, bound: &[Bound<'_>], is_away: bool) {
     for name in &config.foreign {
         tracing::debug!(name, "a variable of Kubernetes, not a setting of ours: ignored");
     }
@@ -269,7 +270,7 @@ fn started(config: &Config, bound: &[Bound<'_>]) {
         }
     }
     if config.log_format == LogFormat::Text {
-        announce::print(config, bound);
+        announce::print(config, bound, is_away);
     }
 }
 

@@ -29,6 +29,8 @@ pub(crate) fn builder(config: &Config) -> Result<Builder, GrantsError> {
         // A proxy that does not say for whom it comes stands for a crowd.
         .exempt(move |ip: IpAddr| exempt.iter().any(|range| range.contains(ip)))
         .max_total_rooms(limits.max_total_rooms)
+        .max_rooms_per_ip(unless_zero(limits.max_rooms_per_ip))
+        .max_rooms_per_user(unless_zero(limits.max_rooms_per_user))
         .memory_budget(limits.memory.value)
         .rules(Rules::new(
             config.rooms.iter().map(|room| (Pattern::new(&room.pattern), rule(room))),
@@ -76,7 +78,12 @@ pub(crate) fn redis(config: &Config) -> Result<Option<RedisOptions>, ConfigError
             },
         },
         prefix: redis.prefix.0.clone(),
-        tls: RedisTls { ca: path(&redis.ca), cert: path(&redis.cert), key: path(&redis.key) },
+        tls: RedisTls {
+            ca: path(&redis.ca),
+            cert: path(&redis.cert),
+            key: path(&redis.key),
+            name: Some(redis.tls_name.0.clone()).filter(|name| !name.is_empty()),
+        },
         trust_restarts: redis.trust_restarts,
         probe: redis.probe,
         node_timeout: config.cluster.node_timeout,

@@ -10,13 +10,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use self::clients::{Cert, Client, ask, shown};
-use self::support::Server;
+use self::support::{Server, eventually};
 
 /// A process, killed when dropped.
 struct Process(Child);
@@ -28,13 +28,15 @@ impl Drop for Process {
     }
 }
 
-/// A port that is free for TCP and UDP now.
+/// A port that is free for TCP and UDP now, below those that the system gives to others meanwhile.
 fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() {
-            return port;
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_100 + std::process::id().wrapping_mul(911).wrapping_add(number) % 20_000;
+        let address = ("127.0.0.1", u16::try_from(port).unwrap());
+        if TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok() {
+            return address.1;
         }
     }
 }
@@ -42,13 +44,8 @@ fn free_port() -> u16 {
 fn start(command: &mut Command, port: u16) -> Process {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let process = Process(command.spawn().unwrap());
-    for _ in 0..1000 {
-        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            return process;
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    panic!("{command:?} does not listen");
+    eventually(&format!("{command:?} listens"), || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    process
 }
 
 /// An authority that looks for the challenge at `tls_port`, whose certificates are valid for so many seconds.
@@ -143,9 +140,10 @@ fn a_certificate_is_obtained_served_and_kept() {
     let directory = authority.directory.clone();
     drop(authority);
     let server = serve(port, &cache, &directory, &ca);
-    let stream = (0..500).find_map(|_| {
-        std::thread::sleep(Duration::from_millis(10));
-        client.connect(server.address(), "chat.example").ok()
+    let mut stream = None;
+    eventually("it is served", || {
+        stream = client.connect(server.address(), "chat.example").ok();
+        stream.is_some()
     });
     assert_eq!(shown(&stream.unwrap()), obtained);
 }

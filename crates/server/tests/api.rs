@@ -434,7 +434,7 @@ fn keys_and_messages_are_never_logged() {
 
 #[test]
 fn a_body_that_does_not_come_is_not_waited_for() {
-    let file = "[limits]\nhandshake_timeout = \"300ms\"\n";
+    let file = "[limits]\nhandshake_timeout = \"3s\"\n";
     let server = server(file);
     let head = format!(
         "POST /api/v1/rooms/a/messages HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n\

@@ -5,9 +5,10 @@
 mod support;
 
 use serde_json::json;
-use support::Server;
 use support::api::{closed_server, server};
 use support::rooms::Client;
+use support::{Server, connect};
+use tungstenite::{ClientRequestBuilder, Message};
 
 fn signed_in(server: &Server, user: &str) -> Client {
     let ticket = server.ticket(json!({ "userId": user }));
@@ -100,11 +101,25 @@ fn a_kick_is_for_now_and_a_ban_for_longer() {
     assert_eq!(server.call("DELETE", "/rooms/a/bans/ann", "").json(), json!({"lifted": 0}));
 }
 
+/// How a connection ends whose handshake is not to be refused by a status.
+fn told(server: &Server, ticket: &str) -> (u16, String) {
+    let address = server.address();
+    let uri = format!("ws://{address}/ws?refusal=close").parse().unwrap();
+    let request = ClientRequestBuilder::new(uri)
+        .with_sub_protocol("throng.v1")
+        .with_sub_protocol(format!("ticket.{ticket}"));
+    let (mut socket, _) = tungstenite::client(request, connect(address)).unwrap();
+    let Message::Close(Some(close)) = socket.read().unwrap() else { panic!("no close frame") };
+    while socket.read().is_ok() {}
+    (close.code.into(), close.reason.as_str().to_owned())
+}
+
 #[test]
 fn a_ban_from_the_server_ends_everything() {
     let server = server("");
     let mut ann = signed_in(&server, "ann");
     let left = server.ticket(json!({"userId": "ann"}));
+    let [late, plain, foreign] = [(); 3].map(|()| server.ticket(json!({"userId": "ann"})));
     let until = 4_102_444_800_000_u64;
     let ban = json!({"user": "ann", "until": until, "reason": "spam"});
     assert_eq!(server.post("/bans", &ban.to_string()).json(), ban);
@@ -114,6 +129,16 @@ fn a_ban_from_the_server_ends_everything() {
     assert_eq!(knock(), 403);
     let refused = server.post("/tickets", r#"{"userId":"ann"}"#);
     assert_eq!(refused.refusal(), (403, "forbidden".into()));
+    // Whoever cannot see a status asks to be told by the connection.
+    assert_eq!(told(&server, &late), (4403, "banned".into()));
+    assert_eq!(told(&server, &late), (4401, "unauthorized".into()), "it was good once");
+    let asking = |ticket: &str, more: &[(&str, &str)]| {
+        let headers = [&[("sec-websocket-protocol", ticket)], more].concat();
+        server.upgrade("/ws?refusal=close", &headers).status
+    };
+    assert_eq!(asking(&format!("ticket.{plain}"), &[]), 403, "only who speaks the protocol");
+    let foreign = format!("throng.v1, ticket.{foreign}");
+    assert_eq!(asking(&foreign, &[("origin", "https://evil.example")]), 403, "not other sites");
     assert_eq!(server.read("/bans").json(), json!({"bans": [ban]}));
     assert_eq!(server.call("DELETE", "/bans/ann", "").json(), json!({"lifted": 1}));
     signed_in(&server, "ann");

@@ -29,7 +29,24 @@ fn leave(client: &mut Client) {
 
 #[test]
 fn every_client_gets_a_slot_of_its_own() {
-    let arguments = ["--set", "cluster.drain_spread=4s", "--set", "shutdown_grace=20s"];
+    // Slots are told as the time that is left: so long that it does not matter how fast they are told.
+    let mut server = Server::start(&["--set", "cluster.drain_spread=1h"]);
+    let mut clients: Vec<Client> = (0..200).map(|_| server.plain("/ws/lobby")).collect();
+    server.signal(Signal::TERM);
+    server.until_logged("sending everybody away");
+    let slots: Vec<u64> = clients.iter_mut().map(slot).collect();
+    let distinct: HashSet<u64> = slots.iter().copied().collect();
+    assert!(distinct.len() >= 195, "two have the same slot: {}", distinct.len());
+    for eighth in 0..8 {
+        let within = eighth * 450_000..(eighth + 1) * 450_000;
+        let count = slots.iter().filter(|slot| within.contains(*slot)).count();
+        assert!((10..=40).contains(&count), "{count} in {within:?} of {distinct:?}");
+    }
+}
+
+#[test]
+fn everybody_leaves_in_time() {
+    let arguments = ["--set", "cluster.drain_spread=4s", "--set", "shutdown_grace=60s"];
     let mut server = Server::start(&arguments);
     let mut clients: Vec<Client> = (0..200)
         .map(|number| match number % 2 {
@@ -67,13 +84,7 @@ fn every_client_gets_a_slot_of_its_own() {
     assert_eq!(server.metric("throng_drain_connections"), 244);
 
     slots.sort_by_key(|(slot, _)| *slot);
-    let distinct: HashSet<u64> = slots.iter().map(|(slot, _)| *slot).collect();
-    assert!(distinct.len() >= 195, "two have the same slot: {}", distinct.len());
-    for eighth in 0..8 {
-        let within = eighth * 500..(eighth + 1) * 500;
-        let count = slots.iter().filter(|(slot, _)| within.contains(slot)).count();
-        assert!((10..=40).contains(&count), "{count} in {within:?} of {distinct:?}");
-    }
+    assert!(slots.iter().all(|(slot, _)| *slot <= 4000), "{:?}", slots.last().map(|last| last.0));
 
     // Three of four leave in their slots, the others have not understood.
     let mut deaf = Vec::new();
@@ -204,4 +215,69 @@ fn the_api_empties_a_server_that_goes_on() {
     server.signal(Signal::TERM);
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(0), "{log}");
+}
+
+#[test]
+fn a_drain_of_the_api_can_be_taken_back() {
+    let server = api::server("");
+    let drain = |spread: u64| {
+        let body = format!("{{\"spread\":{spread}}}");
+        let begun = server.call("POST", "/nodes/self/drain", &body);
+        assert_eq!(begun.status, 200, "{begun:?}");
+    };
+    let undrain = || server.call("DELETE", "/nodes/self/drain", "");
+    assert_eq!(undrain().status, 200, "nothing to take back");
+    assert_eq!(
+        server.call("DELETE", "/nodes/nobody/drain", "").refusal(),
+        (404, "not_found".into())
+    );
+
+    let clients = [server.plain("/ws/lobby"), server.plain("/ws/lobby")];
+    drain(3_600_000);
+    // One of them has to go at once.
+    let mut clients: Vec<Client> =
+        clients.into_iter().filter_map(|mut c| (slot(&mut c) > 1_000_000).then_some(c)).collect();
+    let client = &mut clients[0];
+    assert_eq!((server.get("/readyz").status, server.metric("throng_draining")), (503, 1));
+    let back = undrain();
+    assert_eq!(
+        (back.status, &back.json()["node"]),
+        (200, &server.read("/nodes/self").json()["id"])
+    );
+    assert_eq!((server.get("/readyz").status, server.metric("throng_draining")), (200, 0));
+    let node = server.read("/nodes/self").json();
+    assert_eq!((&node["draining"], node.get("drain")), (&json!(false), None));
+    let mut other = server.plain("/ws/lobby");
+
+    // Whoever has a slot keeps it, and gets no other one when it begins again; the others are told then.
+    drain(3000);
+    assert!(slot(&mut other) <= 3000);
+    client.say(json!({"type": "chat", "text": "still here", "ref": 7}).to_string());
+    loop {
+        let message = client.next();
+        assert_ne!(message["type"], "reconnect", "{message}");
+        if message["type"] == "ack" {
+            break;
+        }
+    }
+    assert_eq!(undrain().status, 200);
+    // Also when all is well again: it is closed 2 s behind its slot.
+    assert_eq!(other.closed().0, 1012);
+    client.say(json!({"type": "chat", "text": "still here", "ref": 8}).to_string());
+    assert_eq!(client.next_of("ack")["ref"], 8);
+}
+
+#[test]
+fn what_a_signal_has_begun_cannot_be_taken_back() {
+    let keys = format!("api.keys={}", api::LINE);
+    let mut server = Server::start(&["--set", "cluster.drain_spread=1h", "--set", &keys]);
+    let _clients = [server.full(""), server.full("")];
+    // Nor what the API has begun before.
+    assert_eq!(server.call("POST", "/nodes/self/drain", r#"{"spread":3000000}"#).status, 200);
+    server.signal(Signal::TERM);
+    server.until_logged("sending everybody away");
+    let refused = server.call("DELETE", "/nodes/self/drain", "");
+    assert_eq!(refused.refusal(), (503, "unavailable".into()));
+    assert_eq!(server.get("/readyz").status, 503);
+    assert_eq!(server.upgrade("/ws/lobby", &[]).status, 503);
 }

@@ -5,18 +5,18 @@
 mod support;
 
 use std::process::Output;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::api::LINE;
-use support::{Server, api, throng};
+use support::{Server, api, eventually as until, throng};
 use throng_redis_rig::{self as rig, Data, Setup};
 
-/// A server that shares `redis` with others, which learn soon that it is gone.
+/// A server that shares `redis` with others, which learn before long that it is gone, and not of one that only has
+/// to wait for its turn.
 fn node(redis: &rig::Server, arguments: &[&str]) -> Server {
     let keys = format!("api.keys={LINE}");
     let url = redis.url();
-    let mut all = vec!["--redis", &*url, "--set", &*keys, "--set", "cluster.node_timeout=3s"];
+    let mut all = vec!["--redis", &*url, "--set", &*keys, "--set", "cluster.node_timeout=15s"];
     all.extend(arguments);
     Server::start(&all)
 }
@@ -30,18 +30,10 @@ fn run(arguments: &[&str]) -> Output {
 fn nodes(server: &Server) -> Vec<Value> {
     let listed = server.read("/nodes");
     assert_eq!(listed.status, 200, "{listed:?}");
-    listed.json()["nodes"].as_array().unwrap().clone()
-}
-
-/// Asks until it is so.
-fn until(what: &str, mut so: impl FnMut() -> bool) {
-    for _ in 0..600 {
-        if so() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    panic!("never: {what}");
+    let nodes = listed.json()["nodes"].as_array().unwrap().clone();
+    // Whoever is listed has said something.
+    assert!(nodes.iter().all(|node| node["version"] != ""), "{nodes:?}");
+    nodes
 }
 
 #[test]
@@ -114,6 +106,35 @@ fn the_command_line_empties_a_server() {
     assert!(client.next_of("reconnect")["after"].as_u64().unwrap() <= 1000);
     assert_eq!(client.closed().0, 1012);
     assert_eq!(server.get("/readyz").status, 503);
+
+    let back = run(&["nodes", "undrain", &id[..8], "--redis", &url]);
+    assert_eq!(back.status.code(), Some(0), "{back:?}");
+    assert!(String::from_utf8(back.stdout).unwrap().starts_with(&id));
+    until("it takes clients again", || server.get("/readyz").status == 200);
+    let _client = server.plain("/ws/lobby");
+    let nobody = run(&["nodes", "undrain", "nobody", "--redis", &url]);
+    assert_eq!(nobody.status.code(), Some(1), "{nobody:?}");
+}
+
+#[test]
+fn who_is_greeted_during_a_drain_is_told_when_to_go() {
+    let redis = rig::Server::start(Setup::in_memory()).unwrap();
+    let mut server = node(&redis, &["--set", "cluster.drain_spread=20s"]);
+    let _before = server.plain("/ws/lobby");
+    // Its room cannot be opened for now.
+    redis.pause();
+    let mut client = server.websocket("/ws/elsewhere");
+    server.until_metric("throng_connections", |count| count == 2);
+    server.signal(rustix::process::Signal::TERM);
+    server.until_logged("sending everybody away");
+    redis.go_on();
+    let mut seen = Vec::new();
+    while seen.last().is_none_or(|kind| kind != "reconnect") {
+        let text = support::next(&mut client).into_text().unwrap();
+        let message: Value = serde_json::from_str(&text).unwrap();
+        seen.push(message["type"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(seen.first().map(String::as_str), Some("connected"), "{seen:?}");
 }
 
 #[test]

@@ -70,7 +70,7 @@ fn every_operation_answers_as_described() {
             assert_eq!(wrong.status, 405, "{path}");
         }
     }
-    assert_eq!(operations, 29);
+    assert_eq!(operations, 30);
     let messages = "/rooms/{room}/messages";
     let refused = server.post("/rooms/a%20b/messages", r#"{"type":"x"}"#);
     check(&document, messages, "post", &refused.status.to_string(), &refused.json());

@@ -9,10 +9,10 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
 use self::clients::{Client, serve};
-use self::support::{Server, connect};
+use self::support::{Server, connect, eventually};
 
 const PLAIN: &str = "[[listener]]\naddress = \"127.0.0.1:0\"\nproxy_protocol = true\n\
-    [limits]\ntrusted_proxies = [\"127.0.0.1\"]\nmax_connections_per_ip = 1\nhandshake_timeout = \"2s\"\n";
+    [limits]\ntrusted_proxies = [\"127.0.0.1\"]\nmax_connections_per_ip = 1\n";
 const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 /// A connection that begins with these bytes and a request; what it gets: a status, or 0 for nothing.
@@ -50,11 +50,21 @@ fn clients_count_by_the_address_that_the_proxy_tells() {
     assert!(own.iter().all(|(status, _)| *status == 200));
     assert_eq!(begin(&server, b"PROXY UNKNOWN\r\n").0, 200);
     drop(first);
-    let gone = (0..500).any(|_| {
-        std::thread::sleep(std::time::Duration::from_millis(10));
-        begin(&server, a).0 == 200
-    });
-    assert!(gone, "its place is given back");
+    eventually("its place is given back", || begin(&server, a).0 == 200);
+}
+
+#[test]
+fn clients_come_as_fast_as_they_may_not_their_proxy() {
+    let more = "max_connections_per_ip = 0\nconnects_per_ip = \"1/h burst 2\"";
+    let text = PLAIN.replace("max_connections_per_ip = 1", more);
+    let server = Server::start_with(&[], &text);
+    let of = |address: &str| {
+        begin(&server, format!("PROXY TCP4 {address} 198.51.100.1 1 2\r\n").as_bytes()).0
+    };
+    assert_eq!([of("192.0.2.1"), of("192.0.2.1"), of("192.0.2.1")], [200, 200, 429]);
+    assert_eq!([of("192.0.2.2"), of("192.0.2.1")], [200, 429], "each by itself");
+    let own = (0..5).map(|_| begin(&server, b"PROXY UNKNOWN\r\n").0);
+    assert!(own.into_iter().all(|status| status == 200), "the proxy for itself");
 }
 
 #[test]
@@ -74,7 +84,7 @@ fn a_websocket_counts_for_the_client_too() {
 
 #[test]
 fn what_is_no_header_is_cut() {
-    let server = Server::start_with(&[], PLAIN);
+    let server = Server::start_with(&[], &format!("{PLAIN}handshake_timeout = \"3s\"\n"));
     let long = [&b"PROXY UNKNOWN "[..], &[b'x'; 200], b"\r\n"].concat();
     let v4 = [192, 0, 2, 1, 198, 51, 100, 1, 0, 1, 0, 2];
     let headers: [&[u8]; 10] = [

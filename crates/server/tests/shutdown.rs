@@ -34,11 +34,15 @@ fn clients_are_told_to_go_and_the_exit_code_is_0() {
 
 #[test]
 fn a_server_that_drains_says_so_and_does_not_wait_for_ever() {
-    let mut server = Server::start(&["--set", "shutdown_grace=2s"]);
     // Takes part in nothing: the server has to wait for it.
-    let mut deaf = server.websocket("/echo");
-    deaf.send(Message::text("x")).unwrap();
-    assert_eq!(next(&mut deaf), Message::text("x"), "a worker has it");
+    let start = |grace: &str| {
+        let server = Server::start(&["--set", grace]);
+        let mut deaf = server.websocket("/echo");
+        deaf.send(Message::text("x")).unwrap();
+        assert_eq!(next(&mut deaf), Message::text("x"), "a worker has it");
+        (server, deaf)
+    };
+    let (mut server, _deaf) = start("shutdown_grace=1h");
     assert_eq!(server.get("/readyz").status, 200);
     server.signal(Signal::TERM);
     server.until_logged("shutting down");
@@ -48,6 +52,9 @@ fn a_server_that_drains_says_so_and_does_not_wait_for_ever() {
     let refused = server.upgrade("/echo", &[]);
     assert_eq!(refused.status, 503);
     assert_ne!(refused.header("retry-after"), "");
+
+    let (mut server, mut deaf) = start("shutdown_grace=1s");
+    server.signal(Signal::TERM);
     let (status, log) = server.wait();
     assert_eq!(status.code(), Some(0), "{log}");
     let mut rest = Vec::new();

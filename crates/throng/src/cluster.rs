@@ -42,6 +42,8 @@ pub(crate) enum Told {
     Replaced { home: String, user: String, session: String },
     /// The node of this name is to send everybody away; milliseconds.
     Drain { node: String, spread: u64 },
+    /// The node of this name is to take that back.
+    Undrain { node: String },
 }
 
 impl Cluster {
@@ -154,17 +156,7 @@ struct Ear {
 impl Listener for Ear {
     fn report(&mut self) -> Report {
         let Some(inner) = self.server.upgrade() else { return Report::default() };
-        let here = Server { inner }.here();
-        Report {
-            address: here.address,
-            version: here.version,
-            started: here.started,
-            connections: here.connections,
-            users: here.users,
-            rooms: here.rooms,
-            load: here.load,
-            draining: here.draining,
-        }
+        Server { inner }.report()
     }
 
     fn heard(&mut self, message: &[u8]) {
@@ -287,6 +279,11 @@ impl Server {
             Told::Drain { node, spread } => {
                 if node == self.node_id() {
                     self.drain(Duration::from_millis(spread));
+                }
+            }
+            Told::Undrain { node } => {
+                if node == self.node_id() && !self.undrain() {
+                    tracing::warn!("asked to take a drain back, but this server is about to end");
                 }
             }
         }

@@ -34,48 +34,57 @@ impl Server {
     /// second, within 30 s at most.
     ///
     /// Returns at once; [`Server::draining`] tells how far it is. A second call changes nothing. The server goes on
-    /// without connections until [`Server::shutdown`].
+    /// without connections until [`Server::shutdown`], or [`Server::undrain`].
     pub fn drain(&self, spread: Duration) -> Draining {
-        let engine = &self.inner.engine;
-        engine.drain(match spread.is_zero() {
-            false => Drain { first: Duration::ZERO, spread, linger: Some(LINGER) },
-            true => {
-                let one_by_one = BACK_EACH.saturating_mul(engine.admission().in_use() as u32);
-                Drain { first: BACK_FIRST, spread: one_by_one.min(BACK_LAST), linger: None }
-            }
-        });
-        self.draining().unwrap_or(Draining::NOTHING)
+        self.send_away(spread, false)
     }
 
-    /// How far the drain is, if one has begun.
-    pub fn draining(&self) -> Option<Draining> {
+    /// The same for a server that is about to end: [`Server::undrain`] changes nothing from here on. A drain that has
+    /// begun goes on as it does.
+    pub fn drain_for_good(&self, spread: Duration) -> Draining {
+        self.send_away(spread, true)
+    }
+
+    /// Takes a drain back: new connections are accepted again. Clients that were told their slots leave in them, or are
+    /// closed. Whether nobody is being sent away now, which is not so when the server is about to end.
+    pub fn undrain(&self) -> bool {
+        self.inner.engine.undrain()
+    }
+
+    fn send_away(&self, spread: Duration, for_good: bool) -> Draining {
         let engine = &self.inner.engine;
-        let slots = engine.draining()?;
-        Some(Draining {
+        let slots = engine.drain(match spread.is_zero() {
+            false => Drain { first: Duration::ZERO, spread, linger: Some(LINGER), for_good },
+            true => {
+                let one_by_one = BACK_EACH.saturating_mul(engine.admission().in_use() as u32);
+                let spread = one_by_one.min(BACK_LAST);
+                Drain { first: BACK_FIRST, spread, linger: None, for_good }
+            }
+        });
+        self.progress(&slots)
+    }
+
+    /// How far the drain is, if one has begun and was not taken back.
+    pub fn draining(&self) -> Option<Draining> {
+        self.inner.engine.draining().map(|slots| self.progress(&slots))
+    }
+
+    fn progress(&self, slots: &Slots) -> Draining {
+        Draining {
             total: slots.total(),
-            left: engine.admission().in_use(),
+            left: self.inner.engine.admission().in_use(),
             spread: slots.drain().spread,
             since: slots.began().elapsed(),
             ends_in: slots.ends().saturating_duration_since(Instant::now()),
-        })
+        }
     }
 
-    /// Returns when the drain has ended: everybody is gone, or should be. At once when none has begun.
+    /// Returns when the drain has ended: everybody is gone, or should be; or it was taken back. At once when none has begun.
     pub async fn drained(&self) {
         while self.draining().is_some_and(|now| now.left > 0 && !now.ends_in.is_zero()) {
             tokio::time::sleep(LOOK).await;
         }
     }
-}
-
-impl Draining {
-    const NOTHING: Self = Self {
-        total: 0,
-        left: 0,
-        spread: Duration::ZERO,
-        since: Duration::ZERO,
-        ends_in: Duration::ZERO,
-    };
 }
 
 /// When an event stream has to go. One half is told, the other half waits.

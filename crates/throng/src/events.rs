@@ -152,7 +152,7 @@ impl Server {
             gone,
             beat,
             unclaimed,
-            _permit: permit,
+            permit,
         };
         tokio::spawn(stream.run(rooms, outlet, intake));
         Ok(Events { lines: comes })
@@ -179,7 +179,7 @@ struct EventStream {
     beat: Duration,
     /// What is kept of a new session, until the registry knows it.
     unclaimed: Option<Unclaimed>,
-    _permit: Permit,
+    permit: Permit,
 }
 
 /// Too many, in the words of the protocol.
@@ -311,10 +311,16 @@ impl EventStream {
         }
         let mut text = Vec::new();
         let (room, joined) = loop {
-            let Ok(room) = self.server.open_room(name).await else {
-                let fault = Fault::new(Code::Unavailable);
-                push::error(&mut text, &fault, Some(name), Some(RETRY_AFTER));
-                return self.send_text(&text).await.and(Err(Over));
+            let room = match self.server.found_room(name, Some(&self.permit)).await {
+                Ok(room) => room,
+                Err(fault) => {
+                    let fault = match fault.code {
+                        Code::TooManyRooms => fault,
+                        _ => Fault::new(Code::Unavailable),
+                    };
+                    push::error(&mut text, &fault, Some(name), Some(RETRY_AFTER));
+                    return self.send_text(&text).await.and(Err(Over));
+                }
             };
             if self.server.reach(&room, start.since).await.is_err() {
                 front.hub().release(&room);

@@ -97,6 +97,8 @@ pub(crate) enum Turned {
     Unauthorized,
     /// `403`
     Forbidden,
+    /// `403`, whatever is wanted.
+    Banned,
     /// `503`
     Unavailable,
 }
@@ -138,7 +140,7 @@ impl Gate {
         let banned = |user| front.access().is_banned(user, front.now());
         if entrance.user_id().is_some_and(banned) {
             self.refused.forbidden.add();
-            return Err(Turned::Forbidden);
+            return Err(Turned::Banned);
         }
         Ok(entrance)
     }
@@ -391,7 +393,7 @@ impl Gate {
 pub(crate) fn fault(turned: Turned) -> Fault {
     Fault::new(match turned {
         Turned::Unauthorized => Code::Unauthorized,
-        Turned::Forbidden => Code::Forbidden,
+        Turned::Forbidden | Turned::Banned => Code::Forbidden,
         Turned::Unavailable => Code::Unavailable,
     })
 }

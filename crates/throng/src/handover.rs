@@ -8,7 +8,7 @@ use hyper::rt::{Read, Write};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
-use throng_engine::{Engine, Handover};
+use throng_engine::{Engine, Handover, Permit};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::oneshot;
@@ -43,7 +43,8 @@ pub(crate) async fn hand_over(
     };
     let (near, mut far) = UnixStream::pair()?;
     // The permit is for what is kept here, too.
-    let _permit = handover.permit.take();
+    let permit = handover.permit.take();
+    handover.permit = permit.as_ref().map(Permit::witness);
     let (companion, ended) = oneshot::channel::<()>();
     handover.companion = Some(Box::new(companion));
     engine.adopt_pair(near.into_std()?, handover);
@@ -56,6 +57,7 @@ pub(crate) async fn hand_over(
             tokio::time::sleep(LAST_BYTES).await;
         } => {}
     }
+    drop(permit);
     Ok(())
 }
 

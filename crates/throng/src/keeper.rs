@@ -23,10 +23,18 @@ struct Wake {
     ended: bool,
 }
 
-/// A walk through all sessions, of which there is one at a time.
-struct Walk(Arc<AtomicBool>);
+/// A walk through all sessions that are signed in, of which there is one at a time.
+struct Walk {
+    /// Those that come next.
+    rest: Vec<Listed>,
+    /// Rights may be others, too.
+    changed: bool,
+    _under_way: UnderWay,
+}
 
-impl Drop for Walk {
+struct UnderWay(Arc<AtomicBool>);
+
+impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Release);
     }
@@ -92,7 +100,8 @@ fn run(inner: &Weak<Inner>, wake: &(Mutex<Wake>, Condvar), recheck: Duration) {
             } else {
                 next_check = Instant::now() + recheck;
                 server.desk.front().tokens().replace(&server.gate.vault.secrets());
-                server.end_revoked(std::mem::take(&mut changes), Walk(Arc::clone(&walking)));
+                let under_way = UnderWay(Arc::clone(&walking));
+                server.end_revoked(std::mem::take(&mut changes), under_way);
             }
         }
         let front = server.desk.front();
@@ -128,43 +137,46 @@ impl Inner {
     }
 
     /// Compares the sessions that are signed in with what is kept of them. `changed`: rights may be others, too.
-    fn end_revoked(self: &Arc<Self>, changed: bool, walk: Walk) {
+    fn end_revoked(self: &Arc<Self>, changed: bool, under_way: UnderWay) {
         let front = self.desk.front();
         let now = front.now();
         self.gate.vault.sweep(now.0, front.sessions().window().as_millis() as u64);
-        let signed_in = front.sessions().list(None, now, |listed| listed.pass.is_some());
-        self.end_some(signed_in, changed, walk);
+        let rest = front.sessions().list(None, now, |listed| listed.pass.is_some());
+        self.go_on(Walk { rest, changed, _under_way: under_way });
     }
 
     /// Asks for some of them; for the next ones when that is answered, so that what answers is not overrun.
-    fn end_some(self: &Arc<Self>, mut all: Vec<Listed>, changed: bool, walk: Walk) {
-        if all.is_empty() {
+    fn go_on(self: &Arc<Self>, mut walk: Walk) {
+        if walk.rest.is_empty() {
             return;
         }
-        let some = all.split_off(all.len().saturating_sub(AT_ONCE));
+        let some = walk.rest.split_off(walk.rest.len().saturating_sub(AT_ONCE));
         let ids = some.iter().map(|listed| listed.who.session_id().into()).collect();
         let server = Arc::downgrade(self);
         self.gate.vault.check(ids, move |gone| {
             let Some(server) = server.upgrade() else { return };
-            let Ok(gone) = gone else {
-                // They are compared again soon; rights follow from what is known here.
-                server.compare(&some, &[], changed);
-                return server.compare(&all, &[], changed);
-            };
+            let Ok(gone) = gone else { return server.break_off(&some, &walk) };
             let Some(cluster) = server.cluster.as_ref().filter(|_| !gone.is_empty()) else {
-                server.compare(&some, &gone, changed);
-                return server.end_some(all, changed, walk);
+                server.compare(&some, &gone, walk.changed);
+                return server.go_on(walk);
             };
             // All of them may be gone, because Redis has lost its data: then they go on.
             let inner = Arc::downgrade(&server);
             cluster.redis.registry().is_whole(move |is_whole| {
                 let Some(server) = inner.upgrade() else { return };
-                if is_whole {
-                    server.compare(&some, &gone, changed);
-                    server.end_some(all, changed, walk);
+                if !is_whole {
+                    return server.break_off(&some, &walk);
                 }
+                server.compare(&some, &gone, walk.changed);
+                server.go_on(walk);
             });
         });
+    }
+
+    /// They are compared again soon; rights follow from what is known here.
+    fn break_off(&self, some: &[Listed], walk: &Walk) {
+        self.compare(some, &[], walk.changed);
+        self.compare(&walk.rest, &[], walk.changed);
     }
 
     fn compare(&self, some: &[Listed], gone: &[Box<str>], changed: bool) {

@@ -58,13 +58,13 @@ pub use mount::BadPath;
 pub use nodes::Node;
 pub use operator::Operator;
 pub use origin::Origins;
-pub use rooms::{Author, Counts, Page, RoomInfo, Sent, SessionRef, Target};
+pub use rooms::{Author, Counts, Page, Placed, RoomInfo, Sent, SessionRef, Target};
 pub use server::{Builder, Error, Server};
 pub use sessions::SessionInfo;
 pub use stats::Stats;
 pub use throng_backend::{
     OpenError, RedisError, RedisMode, RedisOptions, RedisServer, RedisStatus, RedisTls,
-    Stats as StorageStats, SyncMode, UserRow, Vault,
+    Report as NodeReport, Stats as StorageStats, SyncMode, UserRow, Vault,
 };
 pub use throng_engine::{Flush, Handle, Handler, Message, Peer, SlowPolicy};
 pub use throng_hub::{

@@ -3,35 +3,23 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::cluster::Cluster;
+use throng_backend::{NodeInfo, Report};
+
+use crate::cluster::{Cluster, Told};
 use crate::server::Server;
 
-/// A server at one moment, as it said itself.
+/// A server at one moment.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Node {
     /// Its name: random, and another one after every start.
     pub id: String,
-    /// Where it can be reached, as its operator says; empty when nobody said.
-    pub address: String,
-    /// Which version it runs.
-    pub version: String,
-    /// When it was started, in milliseconds since 1970 by its own clock.
-    pub started: u64,
-    /// WebSocket connections and event streams.
-    pub connections: u64,
-    /// Connected users.
-    pub users: u64,
-    /// Rooms in memory.
-    pub rooms: u64,
-    /// The share of the time that its workers are not asleep, 0 to 1.
-    pub load: f64,
-    /// It refuses new connections, and sends away those it has.
-    pub draining: bool,
     /// How long ago it was heard of.
     pub last_beat: Duration,
     /// It is the one that was asked.
     pub is_self: bool,
+    /// What it says of itself.
+    pub report: Report,
 }
 
 /// What a server knows of itself.
@@ -123,15 +111,32 @@ impl Server {
         known
     }
 
+    /// Takes back that a server sends everybody away, as [`Server::undrain`] does: of this one or another. `None` when there
+    /// is none of this name; false when this one is about to end. Another is only asked to.
+    pub fn undrain_node(&self, id: &str) -> Option<bool> {
+        if id == self.node_id() {
+            return Some(self.undrain());
+        }
+        let cluster = self.cluster()?;
+        cluster.list().iter().find(|node| node.id == id)?;
+        cluster.tell(&Told::Undrain { node: id.to_owned() });
+        Some(true)
+    }
+
     /// The others, if there can be any.
     fn cluster(&self) -> Option<&Cluster> {
         self.inner.cluster.as_ref()
     }
 
-    pub(crate) fn here(&self) -> Node {
+    fn here(&self) -> Node {
+        let (id, report) = (self.node_id(), self.report());
+        Node { id, last_beat: Duration::ZERO, is_self: true, report }
+    }
+
+    /// What this server says of itself.
+    pub(crate) fn report(&self) -> Report {
         let (stats, counts) = (self.inner.engine.stats(), self.counts());
-        Node {
-            id: self.node_id(),
+        Report {
             address: self.inner.here.address.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.inner.here.started,
@@ -140,27 +145,14 @@ impl Server {
             rooms: counts.rooms as u64,
             load: self.load(),
             draining: self.is_draining(),
-            last_beat: Duration::ZERO,
-            is_self: true,
         }
     }
 }
 
-impl From<throng_backend::NodeInfo> for Node {
-    fn from(info: throng_backend::NodeInfo) -> Self {
-        Self {
-            id: info.id,
-            address: info.address,
-            version: info.version,
-            started: info.started,
-            connections: info.connections,
-            users: info.users,
-            rooms: info.rooms,
-            load: info.load,
-            draining: info.draining,
-            last_beat: info.last_beat,
-            is_self: false,
-        }
+impl From<NodeInfo> for Node {
+    fn from(info: NodeInfo) -> Self {
+        let NodeInfo { id, last_beat, report, .. } = info;
+        Self { id, last_beat, is_self: false, report }
     }
 }
 

@@ -42,9 +42,25 @@ impl Operator {
             return Ok(false);
         }
         let spread = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX);
-        let told = Told::Drain { node: node.to_owned(), spread };
-        NodeInfo::tell(&self.remote, &serde_json::to_vec(&told).map_err(|_| Unavailable)?)?;
+        self.tell(&Told::Drain { node: node.to_owned(), spread })?;
         Ok(true)
+    }
+
+    /// Asks a server to take that back, as [`Server::undrain`](crate::Server::undrain) does. Whether there is one of this
+    /// name.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub fn undrain(&self, node: &str) -> Result<bool, Unavailable> {
+        if !self.nodes()?.iter().any(|known| known.id == node) {
+            return Ok(false);
+        }
+        self.tell(&Told::Undrain { node: node.to_owned() })?;
+        Ok(true)
+    }
+
+    fn tell(&self, told: &Told) -> Result<(), Unavailable> {
+        NodeInfo::tell(&self.remote, &serde_json::to_vec(told).map_err(|_| Unavailable)?)
     }
 
     /// Users, sessions and the like, as all servers have them.

@@ -1,15 +1,19 @@
 //! Rooms from the outside: publish, look, send away.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use throng_engine::Permit;
 use throng_hub::{
-    Author as Writer, Closed, Identity, Pass, Published, Room, Space, Span, Unavailable,
+    Author as Writer, Closed, Identity, Pass, Published, Room, Space, Span, Timestamp, Unavailable,
 };
 use throng_protocol::{Code, Command, Fault, MAX_PAGE, names, parse, push};
 use throng_wire::CloseCode;
+use tokio::sync::oneshot;
 
 use crate::cluster::Told;
+use crate::desk::{Asking, Stored};
 use crate::server::Server;
 
 /// Where a message goes.
@@ -102,6 +106,41 @@ impl SessionRef {
     }
 }
 
+/// A message that has its place in a room; it may still be on its way to the disk. See [`Server::place`].
+#[must_use = "whether it is stored is not known yet"]
+pub struct Placed<'a> {
+    room: String,
+    place: Place<'a>,
+}
+
+enum Place<'a> {
+    Done { seq: Option<u64>, timestamp: Timestamp, duplicate: bool },
+    Storing { stored: oneshot::Receiver<Stored>, _asking: Asking<'a> },
+}
+
+impl Placed<'_> {
+    /// Waits until the message is stored.
+    ///
+    /// # Errors
+    /// `unavailable`: it could not be.
+    pub async fn stored(self) -> Result<Sent, Fault> {
+        let (seq, timestamp, duplicate) = match self.place {
+            Place::Done { seq, timestamp, duplicate } => (seq, timestamp, duplicate),
+            Place::Storing { stored, _asking } => match stored.await {
+                Ok((Ok((seq, timestamp)), duplicate)) => (Some(seq), timestamp, duplicate),
+                Ok((Err(_), _)) | Err(_) => return Err(Fault::new(Code::Unavailable)),
+            },
+        };
+        Ok(Sent { room: self.room, seq, timestamp: timestamp.0, duplicate })
+    }
+}
+
+impl fmt::Debug for Placed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Placed").field("room", &self.room).finish_non_exhaustive()
+    }
+}
+
 impl Server {
     /// Publishes a message: one JSON object as a client would send it. Returns when it is stored.
     ///
@@ -114,6 +153,20 @@ impl Server {
         author: Author<'_>,
         message: &[u8],
     ) -> Result<Sent, Fault> {
+        self.place(target, author, message).await?.stored().await
+    }
+
+    /// The same in two steps: returns when the message has its place in the room, so that what is placed afterwards
+    /// comes behind it, and [`Placed::stored`] when it is stored. For many messages in their order.
+    ///
+    /// # Errors
+    /// As [`Server::publish`].
+    pub async fn place(
+        &self,
+        target: Target<'_>,
+        author: Author<'_>,
+        message: &[u8],
+    ) -> Result<Placed<'_>, Fault> {
         let own;
         let name = match target {
             Target::Room(name) => name,
@@ -156,15 +209,16 @@ impl Server {
             desk.front().hub().release(&room); // unless somebody is there
             break published;
         };
-        let (seq, timestamp, duplicate) = match published? {
-            Published::Now { seq, timestamp, .. } => (seq, timestamp, false),
-            Published::Before { seq, timestamp } => (Some(seq), timestamp, true),
-            Published::Later => match stored.await {
-                Ok((Ok((seq, timestamp)), duplicate)) => (Some(seq), timestamp, duplicate),
-                Ok((Err(_), _)) | Err(_) => return Err(Fault::new(Code::Unavailable)),
-            },
+        let place = match published? {
+            Published::Now { seq, timestamp, .. } => {
+                Place::Done { seq, timestamp, duplicate: false }
+            }
+            Published::Before { seq, timestamp } => {
+                Place::Done { seq: Some(seq), timestamp, duplicate: true }
+            }
+            Published::Later => Place::Storing { stored, _asking: asking },
         };
-        Ok(Sent { room: name.to_owned(), seq, timestamp: timestamp.0, duplicate })
+        Ok(Placed { room: name.to_owned(), place })
     }
 
     /// Publishes a message for a session, with its rights, as often as
@@ -336,6 +390,15 @@ impl Server {
 
     /// The room of this name, open.
     pub(crate) async fn open_room(&self, name: &str) -> Result<Arc<Room>, Fault> {
+        self.found_room(name, None).await
+    }
+
+    /// The same, brought into being on demand by whoever has this permit.
+    pub(crate) async fn found_room(
+        &self,
+        name: &str,
+        permit: Option<&Permit>,
+    ) -> Result<Arc<Room>, Fault> {
         let desk = &self.inner.desk;
         let front = desk.front();
         if !names::is_room(name) || !front.hub().rule(name).allow {
@@ -344,7 +407,8 @@ impl Server {
         loop {
             let asking = desk.ask();
             let opened = desk.expect_open(asking.token);
-            let room = front.hub().open(Space::ROOMS, name, front.now())?;
+            let deed = || permit.map_or(Ok(None), Permit::found);
+            let room = front.hub().found(Space::ROOMS, name, front.now(), deed)?;
             let ready = room.order().ready(front.asker(asking.token));
             match ready {
                 Ok(()) => return Ok(room),

@@ -136,7 +136,7 @@ impl Builder {
         self
     }
 
-    /// Addresses that the two limits by address do not concern. Default: none.
+    /// Addresses that the limits by address do not concern. Default: none.
     pub fn exempt(mut self, holds: impl Fn(IpAddr) -> bool + Send + Sync + 'static) -> Self {
         self.config.exempt = Some(Exempt::new(holds));
         self
@@ -145,6 +145,18 @@ impl Builder {
     /// Rooms in all, those of relays and event streams included; more are refused. Default 1,000,000.
     pub fn max_total_rooms(mut self, rooms: usize) -> Self {
         self.config.max_total_rooms = rooms;
+        self
+    }
+
+    /// Open rooms that one address (IPv6: a /64) has brought into being; more are refused. Default 1,000,000.
+    pub fn max_rooms_per_ip(mut self, rooms: usize) -> Self {
+        self.config.max_rooms_per_ip = rooms;
+        self
+    }
+
+    /// Open rooms that one user who is signed in has brought into being; more are refused. Default 1,000,000.
+    pub fn max_rooms_per_user(mut self, rooms: usize) -> Self {
+        self.config.max_rooms_per_user = rooms;
         self
     }
 

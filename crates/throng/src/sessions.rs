@@ -281,7 +281,7 @@ fn unavailable(_: Unavailable) -> Fault {
 }
 
 /// The close code of somebody who is sent away.
-const FORBIDDEN: CloseCode = match CloseCode::new(4403) {
+pub(crate) const FORBIDDEN: CloseCode = match CloseCode::new(4403) {
     Some(code) => code,
     None => CloseCode::INTERNAL, // not reached: it may travel
 };

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ::axum::body::Body;
 use ::axum::extract::{ConnectInfo, Request};
@@ -11,17 +12,21 @@ use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode, Uri};
 use hyper::upgrade::OnUpgrade;
-use throng_engine::{Full, Handover, Opening, Start, Visitor, Who};
+use hyper_util::rt::TokioIo;
+use throng_engine::{Full, Handover, Opening, Permit, Start, Visitor, Who};
 use throng_hub::Rights;
 use throng_protocol::SUBPROTOCOL;
-use throng_wire::CloseCode;
 use throng_wire::handshake::server::{ServerOptions, accept};
+use throng_wire::{CloseCode, OpCode, Prepared};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::credentials::Visit;
 use crate::endpoint::{Endpoint, Kind};
 use crate::gate::{Entrance, Shown, Turned, Unclaimed};
 use crate::handover::hand_over;
+use crate::keeper::SIGNED_OUT;
 use crate::server::Server;
+use crate::sessions::FORBIDDEN;
 
 /// The subprotocol that was agreed, in the extensions of the request that a handler is made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +80,18 @@ pub(crate) async fn upgrade(
     }
     let (opening, unclaimed) = match open(server, endpoint, room, &parts, is_full, offers).await {
         Ok(opened) => opened,
-        Err(response) => return response,
+        Err(response) => {
+            let told = response.extensions().get::<Told>().copied();
+            let told = told.filter(|_| is_full && wants_words(&parts.uri));
+            let Some(told) = told else { return response };
+            return match admission.admit(ip) {
+                Ok(permit) => {
+                    tokio::spawn(tell(told, on_upgrade, permit));
+                    accepted.response.map(|()| Body::empty())
+                }
+                Err(full) => turn_back(full),
+            };
+        }
     };
     let permit = admission.admit(ip).and_then(|permit| match signed_in(&opening) {
         Some(user) => permit.of_user(user),
@@ -117,6 +133,33 @@ fn signed_in(opening: &Opening) -> Option<&str> {
         Who::Known(who) | Who::Resumed(who) if visitor.pass.is_some() => Some(who.user_id()),
         _ => None,
     }
+}
+
+/// What a refused client of the typed protocol is told by a close frame, if it asks for that.
+#[derive(Clone, Copy)]
+struct Told(CloseCode, &'static str);
+
+/// Browsers do not let pages see how a handshake was refused. Whoever says `?refusal=close` gets the `101` nevertheless, and
+/// then only the reason.
+fn wants_words(uri: &Uri) -> bool {
+    query_value(uri, "refusal").is_some_and(|how| how == "close")
+}
+
+/// Closes a connection that was never one. No worker hears of it, and nothing that comes is looked at.
+async fn tell(Told(code, reason): Told, on_upgrade: OnUpgrade, permit: Permit) {
+    let mut payload = code.get().to_be_bytes().to_vec();
+    payload.extend_from_slice(reason.as_bytes());
+    let close = Prepared::new(OpCode::Close, &payload);
+    let told = async {
+        let mut stream = TokioIo::new(on_upgrade.await.ok()?);
+        stream.write_all(close.frame()).await.ok()?;
+        stream.flush().await.ok()?;
+        // Its own close frame, most likely.
+        let _ = stream.read(&mut [0; 512]).await.ok()?;
+        stream.shutdown().await.ok()
+    };
+    let _ = tokio::time::timeout(LAST_WORD, told).await;
+    drop(permit);
 }
 
 /// The answer when there is no place: `429`, or `503` when it is for want of memory.
@@ -235,11 +278,19 @@ fn turn_away(turned: Turned) -> Response {
             // RFC 9110 §15.5.2 wants to be told what would do.
             let scheme = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+            response.extensions_mut().insert(Told(SIGNED_OUT, "unauthorized"));
             response
         }
-        Turned::Forbidden => (StatusCode::FORBIDDEN, "you may not be there\n").into_response(),
+        Turned::Forbidden => forbidden("you may not be there\n", "forbidden"),
+        Turned::Banned => forbidden("you are banned\n", "banned"),
         Turned::Unavailable => retry_later(StatusCode::SERVICE_UNAVAILABLE),
     }
+}
+
+fn forbidden(text: &'static str, reason: &'static str) -> Response {
+    let mut response = (StatusCode::FORBIDDEN, text).into_response();
+    response.extensions_mut().insert(Told(FORBIDDEN, reason));
+    response
 }
 
 /// What a handshake offers beside itself: subprotocols, and credentials among them or elsewhere.
@@ -320,6 +371,9 @@ fn start(uri: &Uri) -> Start {
     let rewind = query_value(uri, "rewind").and_then(|rewind| rewind.parse().ok()).unwrap_or(0);
     Start { since, rewind: rewind.min(throng_protocol::MAX_REWIND) }
 }
+
+/// How long a refused client may take to be told why.
+const LAST_WORD: Duration = Duration::from_secs(2);
 
 const RESUME: &str = "resume.";
 const TICKET: &str = "ticket.";

@@ -36,11 +36,11 @@ async fn open(server: &Server) -> DuplexStream {
     ours
 }
 
-fn server() -> Server {
+fn server(heartbeat: Duration) -> Server {
     Server::builder()
         .workers(1)
         .max_connections(2)
-        .heartbeat(Duration::from_millis(200))
+        .heartbeat(heartbeat)
         .endpoint("/echo", Endpoint::echo())
         .build()
         .unwrap()
@@ -48,7 +48,7 @@ fn server() -> Server {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_and_close_pass_through() {
-    let server = server();
+    let server = server(Duration::from_secs(3600)); // nothing in between
     let mut pipe = open(&server).await;
     let mut frames = vec![0x82, 0xfe, 0x27, 0x10, 0, 0, 0, 0];
     frames.resize(8 + 10_000, 7); // more than the pipe holds
@@ -71,7 +71,7 @@ async fn messages_and_close_pass_through() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_stays_open_keeps_its_place_only_for_a_while() {
-    let server = server();
+    let server = server(Duration::from_millis(200));
     // Neither reads nor writes nor closes: the heartbeat ends the connections, not the pipes.
     let pipes = [open(&server).await, open(&server).await];
     eventually("the heartbeat has ended both", || server.stats().heartbeat_timeouts == 2);

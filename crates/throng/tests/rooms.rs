@@ -215,7 +215,9 @@ fn a_long_past_is_handed_out_as_fast_as_it_is_read() {
     // 800 KB against an outbox of 256 KiB, and live messages behind.
     let since = json!({"epoch": epoch, "seq": 1});
     ada.say(json!({"type": "join", "room": "r", "since": since}));
-    std::thread::sleep(Duration::from_millis(50));
+    rig::eventually("she has joined", || {
+        rig.server.room("r").is_some_and(|room| room.connections == 1)
+    });
     for n in 401..=410 {
         let message = json!({"type": "chat", "n": n}).to_string();
         rig.block_on(rig.server.publish(Target::Room("r"), NOBODY, message.as_bytes())).unwrap();

@@ -40,7 +40,10 @@ test('a ticket and a token are subprotocols, which no log has; what cannot be on
   const rig = new Rig(t);
   const shown = async (/** @type {import('../../src/index.js').Options} */ options) => {
     await rig.online(options);
-    return [rig.peer.socket.protocols, rig.peer.url.search];
+    const url = new URL(rig.peer.url);
+    assert.equal(url.searchParams.get('refusal'), 'close', 'a page is not shown the status of a handshake');
+    url.searchParams.delete('refusal');
+    return [rig.peer.socket.protocols, url.search];
   };
   assert.deepEqual(await shown({ ticket: () => 't_abc2' }), [['throng.v1', 'ticket.t_abc2'], '']);
   assert.deepEqual(await shown({ token: 'eyJh.eyJz-_.c2ln' }), [['throng.v1', 'token.eyJh.eyJz-_.c2ln'], '']);

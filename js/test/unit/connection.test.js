@@ -8,7 +8,7 @@ test('the handshake names the protocol, the user and the session', async (t) => 
   assert.equal(client.status, 'connecting');
   await settle();
   const { peer } = rig;
-  assert.equal(peer.url.href, 'ws://test:8080/base/ws?x=1&name=Ada+L.');
+  assert.equal(peer.url.href, 'ws://test:8080/base/ws?x=1&refusal=close&name=Ada+L.');
   assert.deepEqual(peer.socket.protocols, ['throng.v1', 'ticket.k1']);
   assert.equal(client.status, 'online');
   assert.equal(client.userId, 'u_1');

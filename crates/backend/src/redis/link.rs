@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender, unbounded_ch
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use stream::Writer;
-pub(super) use stream::{Server, Stream, Trouble};
+pub(super) use stream::{Server, Stream, Tls, Trouble};
 
 use super::script::{Call, SCRIPTS};
 use super::step::Failure;

@@ -139,10 +139,13 @@ impl Registry {
     }
 
     /// Tells this listener from now on; takes the place of the one before. Not to be called by a listener.
-    pub fn listen(&self, listener: Box<dyn Listener>) {
+    pub fn listen(&self, mut listener: Box<dyn Listener>) {
+        let report = listener.report();
         let before = self.inner.listener().replace(listener);
         drop(before);
-        self.inner.state().again = true;
+        let mut state = self.inner.state();
+        (state.report, state.again) = (report, true);
+        drop(state);
         self.inner.beat_now();
     }
 
@@ -160,7 +163,7 @@ impl Registry {
     pub fn users_elsewhere(&self) -> usize {
         let state = self.inner.state();
         let others = state.beat.nodes.iter().filter(|node| *node.id != *state.id);
-        others.map(|node| node.users as usize).sum()
+        others.map(|node| node.report.users as usize).sum()
     }
 
     /// Passes a message on to all other nodes. Tried again for some seconds while Redis cannot be reached; when too many
@@ -520,7 +523,8 @@ impl State {
             beat: Beat::default(),
             heard: None,
             beating: false,
-            next_beat: Instant::now(),
+            // With something to report, or else without.
+            next_beat: Instant::now() + FIRST_WORD,
             post: VecDeque::new(),
             mail: VecDeque::new(),
             again: false,
@@ -573,6 +577,8 @@ const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The most messages that wait, in and out.
 const MOST_MAIL: usize = 10_000;
+/// For how long a new node waits for a listener before it beats.
+const FIRST_WORD: Duration = Duration::from_millis(250);
 /// How long Redis may take to hear that this node is gone.
 const LAST_WORD: Duration = Duration::from_secs(1);
 

@@ -24,7 +24,9 @@ pub struct RedisOptions {
     pub probe: Duration,
     /// After how long a node that is not heard of counts as dead. Default 20 s.
     pub node_timeout: Duration,
-    /// How many replicas have to be connected for messages to be stored; fewer, and they are refused. Default 0.
+    /// How many replicas have to be connected for messages to be stored; fewer, and they are refused. So are tickets, as
+    /// one whose use is forgotten could be used again. What an application changes and revokes in the vault is done, but not
+    /// acknowledged. Default 0.
     pub min_replicas: usize,
     /// For how long a message is tried again whose answer was lost. Default 10 s.
     pub patience: Duration,
@@ -55,6 +57,10 @@ pub struct RedisTls {
     pub cert: Option<PathBuf>,
     /// The key of our own.
     pub key: Option<PathBuf>,
+    /// The name, or address, that the servers' certificates must be for. Default: that by which each is reached, which
+    /// is what the URL says, or what sentinels and nodes of a cluster say of the others. For servers that tell
+    /// addresses and have certificates for a name.
+    pub name: Option<String>,
 }
 
 impl Default for RedisOptions {

@@ -14,6 +14,7 @@ use super::step::{Failure, NodeId};
 pub struct Remote {
     pub(super) queue: Arc<Queue>,
     pub(super) prefix: Arc<str>,
+    pub(super) min_replicas: usize,
     /// Ends the thread with the last of them, if nobody else does.
     pub(super) life: Option<Arc<Life>>,
 }
@@ -52,6 +53,11 @@ impl Remote {
     /// What all keys begin with.
     pub(crate) fn prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// How many replicas have to be connected for what must not be forgotten.
+    pub(crate) fn min_replicas(&self) -> usize {
+        self.min_replicas
     }
 
     /// Runs a script on the server where `keys[0]` lives. `done` is called on the thread that talks to Redis,

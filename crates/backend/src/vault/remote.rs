@@ -59,7 +59,7 @@ use crate::redis::remote::Script;
 use crate::redis::step::Failure;
 use courier::Desk;
 use held::{Held, Next};
-use text::Args;
+use text::{Args, number, some};
 
 /// A vault's part of what is in Redis.
 pub(super) struct Shared {
@@ -176,6 +176,33 @@ impl Shared {
             tracing::error!("the thread of the vault ended with a panic");
         }
         self.core.wait(PATIENCE, |_| self.core.waiting.load(Ordering::SeqCst) == 0);
+    }
+
+    /// Asks for a change that must not be forgotten. With too few replicas it is done, and not acknowledged.
+    fn change<T: 'static>(
+        &self,
+        script: &'static Script,
+        args: Args,
+        read: impl FnOnce(&Arc<Core>, Value) -> Option<Answer<T>> + Send + 'static,
+        done: impl FnOnce(Answer<T>) + Send + 'static,
+    ) {
+        let read = |core: &Arc<Core>, told| {
+            let [told, enough] = some(told)?;
+            if number(&enough)? == 1 {
+                return read(core, told);
+            }
+            core.fail("too few replicas of Redis are connected", true);
+            // Here it has to be seen as it is seen by all the others.
+            lock(&core.held).doubt();
+            core.load();
+            Some(Err(Unavailable))
+        };
+        self.ask(script, self.with_replicas(args), read, done);
+    }
+
+    /// How many replicas there have to be, for scripts that want to know.
+    fn with_replicas(&self, args: Args) -> Args {
+        args.number(self.core.remote.min_replicas() as u64)
     }
 
     /// Asks, and answers with what `read` makes of what is said.

@@ -7,6 +7,7 @@ mod file;
 mod lists;
 mod outage;
 mod process;
+mod replicas;
 mod rig;
 mod sessions;
 mod shared;

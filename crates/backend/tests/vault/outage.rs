@@ -28,7 +28,7 @@ fn back(vault: &Vault) {
 
 #[test]
 fn redis_is_away_and_comes_back_with_its_data() {
-    let mut server = Server::start();
+    let mut server = Server::durable();
     let (one, two) = (server.vault(), server.vault());
     issue(&one, good(1, "ada"));
     issue(&one, good(2, "ada"));
@@ -75,7 +75,7 @@ fn redis_is_away_and_comes_back_with_its_data() {
 
 #[test]
 fn redis_comes_later() {
-    let mut server = Server::start();
+    let mut server = Server::durable();
     server.kill();
     let one = server.vault();
     let own = one.secrets();
@@ -96,7 +96,7 @@ fn redis_comes_later() {
 
 #[test]
 fn an_outage_and_a_close() {
-    let mut server = Server::start();
+    let mut server = Server::durable();
     let vault = server.vault();
     begin(&vault, fresh("s_1", "ada"));
     server.kill();

@@ -224,15 +224,25 @@ pub(crate) fn member(room: &str, user: &str, rights: &str) -> Member {
     Member { room: room.into(), user: user.into(), rights: rights.into() }
 }
 
-/// A real Redis that keeps what it is told, and whoever is connected.
+/// A real Redis, and whoever is connected.
 pub(crate) struct Server {
     redis: throng_redis_rig::Server,
     nodes: Mutex<Vec<Arc<Redis>>>,
 }
 
 impl Server {
+    /// One that has everything in its memory: it waits for no disk.
     pub(crate) fn start() -> Self {
-        let redis = throng_redis_rig::Server::start(Setup::durable()).unwrap();
+        Self::of(Setup::in_memory())
+    }
+
+    /// One that keeps what it is told.
+    pub(crate) fn durable() -> Self {
+        Self::of(Setup::durable())
+    }
+
+    fn of(setup: Setup) -> Self {
+        let redis = throng_redis_rig::Server::start(setup).unwrap();
         Self { redis, nodes: Mutex::default() }
     }
 

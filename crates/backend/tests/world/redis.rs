@@ -1,11 +1,11 @@
-//! Redis under test: one server, with sentinels, and Redis Cluster. Tests that run at the same time share the
-//! servers, and have prefixes of their own; the last one ends them.
+//! Redis under test: one server, with sentinels, and Redis Cluster, the latter two also with TLS. Tests that run at the
+//! same time share the servers, and have prefixes of their own; the last one ends them.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use throng_backend::{Redis, RedisMode, RedisOptions};
-use throng_redis_rig::{Cluster, NAME, Sentinels, Server, Setup};
+use throng_backend::{Redis, RedisMode, RedisOptions, RedisTls};
+use throng_redis_rig::{Cluster, NAME, Papers, Sentinels, Server, Setup};
 
 /// Servers that tests share.
 pub trait Rig: Send + Sync + Sized + 'static {
@@ -32,7 +32,7 @@ impl<R: Rig> OnRedis<R> {
                 rig
             })
         };
-        let prefix = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let prefix = format!("throng:t{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let redis = Self::connect(&rig, &prefix);
         Self { redis, rig, prefix }
     }
@@ -52,6 +52,38 @@ impl<R: Rig> OnRedis<R> {
 impl<R: Rig> Drop for OnRedis<R> {
     fn drop(&mut self) {
         self.redis.close();
+    }
+}
+
+/// Servers that let only those in who have papers.
+pub struct Guarded<R> {
+    pub rig: R,
+    pub papers: Papers,
+}
+
+impl<R> Guarded<R> {
+    /// Reached by `host`; certificates are for `name`.
+    pub fn start(
+        host: &'static str,
+        name: &str,
+        start: fn(Option<&Papers>) -> std::io::Result<R>,
+    ) -> std::io::Result<Self> {
+        let papers = Papers::new(host, &[name])?;
+        Ok(Self { rig: start(Some(&papers))?, papers })
+    }
+
+    /// What gets in.
+    pub fn with_papers(&self, options: RedisOptions) -> RedisOptions {
+        let Papers { authority, certificate, key, .. } = &self.papers;
+        let file = |path: &std::path::PathBuf| Some(path.clone());
+        let tls =
+            RedisTls { ca: file(authority), cert: file(certificate), key: file(key), name: None };
+        let asker = (self.papers.asker.to_owned(), self.papers.password.to_owned());
+        let mode = match options.mode {
+            RedisMode::Sentinel { master, .. } => RedisMode::Sentinel { master, auth: Some(asker) },
+            mode => mode,
+        };
+        RedisOptions { tls, mode, ..options }
     }
 }
 
@@ -90,4 +122,9 @@ rigs! {
         mode: RedisMode::Cluster,
         ..RedisOptions::default()
     };
+    Guarded<Sentinels>:
+        Guarded::start("localhost", "localhost", |it| Sentinels::guarded(it)?.calm()),
+        |it| it.with_papers(it.rig.options());
+    Guarded<Cluster>: Guarded::start("127.0.0.1", "127.0.0.1", |it| Cluster::guarded(it)?.calm()),
+        |it| it.with_papers(it.rig.options());
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use throng_hub::{CountedMeter, Meter};
+use throng_hub::{CountedMeter, Meter, Timestamp};
 use throng_protocol::{Code, Fault};
 use throng_wire::{CloseCode, ProtocolError};
 
@@ -205,19 +205,46 @@ impl Conn {
     /// Whether the worker has to [account](Conn::account) for something, or to look at it later.
     #[inline]
     pub(crate) fn is_remarkable(&self) -> bool {
-        self.partial != 0 || self.reading == Reading::Throttled || self.held() != self.accounted
+        self.partial != 0
+            || self.reading == Reading::Throttled
+            || self.homeless
+            || self.held() != self.accounted
     }
 
     /// When the worker is to look at it, if it does not do so anyway.
-    pub(crate) fn next_look(&mut self) -> Option<Coarse> {
+    pub(crate) fn next_look(&mut self, now: Coarse) -> Option<Coarse> {
         let throttled = self.is_throttled().then(|| self.rare.as_ref().map_or(0, |r| r.until));
         let partial = (self.partial != 0).then(|| self.partial_due());
-        let due = throttled.into_iter().chain(partial).min().filter(|_| self.is_open())?;
+        // Not all at once.
+        let home =
+            self.homeless.then(|| now + Wheel::steps(HOME + HOME * (self.id.serial % 8) / 8));
+        let due = throttled.into_iter().chain(partial).chain(home).min();
+        let due = due.filter(|_| self.is_open())?;
         if self.watched != 0 && self.watched <= due {
             return None;
         }
         self.watched = due.max(1);
         Some(due)
+    }
+
+    /// It is not in its user's own room, which could not be opened; that is tried again.
+    #[cold]
+    pub(crate) fn set_homeless(&mut self, since: Timestamp) {
+        self.homeless = true;
+        self.rare.get_or_insert_default().homeless.get_or_insert(since);
+    }
+
+    /// Since when it has not been in its user's own room.
+    pub(crate) fn homeless_since(&self) -> Option<Timestamp> {
+        self.rare.as_ref()?.homeless.filter(|_| self.homeless)
+    }
+
+    /// It is in its user's own room, or will not be.
+    pub(crate) fn come_home(&mut self) {
+        self.homeless = false;
+        if let Some(rare) = &mut self.rare {
+            rare.homeless = None;
+        }
     }
 
     /// The worker looks at it.
@@ -275,6 +302,9 @@ impl Rare {
 fn weight(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX).saturating_add(HEADER)
 }
+
+/// How long after a failure, or up to twice as long, a client's own room is tried again.
+const HOME: Duration = Duration::from_secs(1);
 
 /// After a refusal nothing is taken for at least so long.
 const SHUT: Duration = Duration::from_millis(250);

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use throng_hub::{Asker, Closed, Ending, Joined, Refused, Replay, Rights, Room, Space, Start};
+use throng_hub::{
+    Asker, Closed, Ending, Joined, Refused, Replay, Rights, Room, Space, Start, Timestamp,
+};
 use throng_protocol::{Code, Fault, Join, Leave, Resume, Return, push};
 use throng_wire::OpCode;
 
 use super::typed::{
-    Behind, Client, Done, Membership, Typed, asker, joined_push, open_and, open_room, own_room,
+    Behind, Caller, Client, Done, Membership, Typed, joined_push, open_and, open_room, own_room,
 };
 use crate::clock::wall_clock;
 use crate::conn::Conn;
@@ -25,6 +27,8 @@ pub(super) struct Begin<'a> {
     pub(super) echo: Echo,
     /// The state of presence that is known; the list is told if it is another one now.
     pub(super) presence_seq: Option<u64>,
+    /// Messages newer than this are owed.
+    pub(super) newer: Option<Timestamp>,
     /// A position from the future, which is not of our past, is one that is lost instead of an error.
     pub(super) lenient: bool,
 }
@@ -57,8 +61,13 @@ impl Drop for Held<'_> {
 }
 
 impl Begin<'_> {
-    pub(super) const NOW: Self =
-        Self { start: Start::NOW, echo: Echo::Yes, presence_seq: None, lenient: false };
+    pub(super) const NOW: Self = Self {
+        start: Start::NOW,
+        echo: Echo::Yes,
+        presence_seq: None,
+        newer: None,
+        lenient: false,
+    };
 }
 
 impl Typed {
@@ -75,20 +84,11 @@ impl Typed {
         let start = Start { since, rewind: join.rewind.unwrap_or(0) };
         let echo = if join.echo { Echo::Yes } else { Echo::No };
         let begin = Begin { start, echo, ..Begin::NOW };
-        if since.is_some() {
-            let Some(room) = open_room(&join.room, asker(conn, out), shared)? else {
-                return Ok(Done::Wait);
-            };
-            match reach(&room, since, asker(conn, out)) {
-                Err(Closed::Opening) => {
-                    shared.release_later(&room);
-                    return Ok(Done::Wait);
-                }
-                Err(Closed::Unavailable) => return Err(Fault::new(Code::Unavailable)),
-                Ok(()) | Err(Closed::Forgotten) => {}
-            }
+        let caller = Caller::of(conn, out);
+        if !is_reached(&join.room, since, caller, shared)? {
+            return Ok(Done::Wait);
         }
-        let entered = self.enter(&join.room, &begin, asker(conn, out), conn.id(), out, shared)?;
+        let entered = self.enter(&join.room, &begin, caller, conn.id(), out, shared)?;
         let Some((joined, room)) = entered else { return Ok(Done::Wait) };
         let epoch = joined.epoch.to_string();
         let push = joined_push(join.reference, room.name(), &epoch, &joined);
@@ -134,12 +134,12 @@ impl Typed {
         out: &mut Out,
         shared: &Shared,
     ) -> Result<Done, Fault> {
-        let asker = asker(conn, out);
+        let caller = Caller::of(conn, out);
         let resuming = self.kind == (Client::Full { resuming: true });
-        let Some(held) = self.hold(resume, resuming, asker, shared) else { return Ok(Done::Wait) };
+        let Some(held) = self.hold(resume, resuming, caller, shared) else { return Ok(Done::Wait) };
         let mut results = Vec::with_capacity(resume.rooms.len());
         for back in &resume.rooms {
-            let result = self.come_back(back, asker, conn.id(), out, shared);
+            let result = self.come_back(back, caller, conn.id(), out, shared);
             let result = result.map(|joined| (joined.epoch.to_string(), joined));
             results.push((&*back.room, result.map_err(|fault| fault.code)));
         }
@@ -149,8 +149,10 @@ impl Typed {
             let is_named = resume.rooms.iter().any(|back| back.room == own);
             // Who has named it is told what became of it.
             if !is_named && self.find(&own).is_none() {
-                // Without its own room the client still has all others.
-                let _ = self.enter(&own, &Begin::NOW, asker, conn.id(), out, shared);
+                let entered = self.enter(&own, &Begin::NOW, caller, conn.id(), out, shared);
+                if !matches!(entered, Ok(Some(_))) {
+                    conn.set_homeless(wall_clock());
+                }
             }
         }
         drop(held);
@@ -180,7 +182,7 @@ impl Typed {
         &self,
         resume: &Resume<'_>,
         resuming: bool,
-        asker: Asker,
+        caller: Caller<'_>,
         shared: &'a Shared,
     ) -> Option<Held<'a>> {
         let own = own_room(&self.who);
@@ -193,13 +195,13 @@ impl Typed {
         for (name, since) in named.filter(may_join).take(most) {
             if waits {
                 // Begins to open; whoever asked for the first one need not be told of every other.
-                unused.extend(shared.hub().open(Space::ROOMS, name, wall_clock()));
+                unused.extend(shared.found(Space::ROOMS, name, caller.permit));
                 continue;
             }
-            match open_and(name, asker, shared, |order| order.hold()) {
+            match open_and(name, caller, shared, |order| order.hold()) {
                 Ok(Some(room)) => {
                     let since = since.map(|since| (&*since.epoch, since.seq));
-                    waits = reach(&room, since, asker) == Err(Closed::Opening);
+                    waits = reach(&room, since, caller.asker) == Err(Closed::Opening);
                     held.rooms.push(room);
                 }
                 Ok(None) => waits = true,
@@ -218,7 +220,7 @@ impl Typed {
     fn come_back(
         &mut self,
         back: &Return<'_>,
-        asker: Asker,
+        caller: Caller<'_>,
         id: ConnId,
         out: &Out,
         shared: &Shared,
@@ -227,20 +229,21 @@ impl Typed {
         let since = back.since.as_ref().map(|since| (&*since.epoch, since.seq));
         let echo = if back.echo { Echo::Yes } else { Echo::No };
         let start = Start { since, rewind: 0 };
-        let begin = Begin { start, echo, presence_seq: back.presence_seq, lenient: true };
+        let begin =
+            Begin { start, echo, presence_seq: back.presence_seq, newer: None, lenient: true };
         if let Some(room) = shared.hub().find(Space::ROOMS, &back.room)
-            && reach(&room, since, asker) == Err(Closed::Unavailable)
+            && reach(&room, since, caller.asker) == Err(Closed::Unavailable)
         {
             return Err(Fault::new(Code::Unavailable)); // this is not the time to say what is lost
         }
-        let entered = self.enter(&back.room, &begin, asker, id, out, shared)?;
+        let entered = self.enter(&back.room, &begin, caller, id, out, shared)?;
         // `None`: it could not be opened, or not be joined, a moment ago
         let (joined, _) = entered.ok_or_else(|| Fault::new(Code::Unavailable))?;
         Ok(joined)
     }
 
     /// Whether this client may join a room of this name (again).
-    fn check_may_join(&self, name: &str, shared: &Shared) -> Result<(), Fault> {
+    pub(super) fn check_may_join(&self, name: &str, shared: &Shared) -> Result<(), Fault> {
         if self.find(name).is_some() {
             return Err(Fault::new(Code::AlreadyJoined));
         }
@@ -269,7 +272,7 @@ impl Typed {
         &mut self,
         name: &str,
         begin: &Begin<'_>,
-        asker: Asker,
+        caller: Caller<'_>,
         id: ConnId,
         out: &Out,
         shared: &Shared,
@@ -283,8 +286,11 @@ impl Typed {
             start = Start::NOW; // what was said before is not for everybody
         }
         loop {
-            let Some(room) = open_room(name, asker, shared)? else { return Ok(None) };
+            let Some(room) = open_room(name, caller, shared)? else { return Ok(None) };
             let mut order = room.order();
+            if let Some(newer) = begin.newer {
+                start.rewind = order.newer(newer);
+            }
             let mut joined = order.join(&self.who, out.worker, &start, wall_clock());
             if begin.lenient && joined.as_ref().is_err_and(|refused| *refused == Refused::Future) {
                 // At once: were the room let go and opened anew, this would begin again, and again.
@@ -338,6 +344,41 @@ impl Typed {
         }
     }
 
+    /// Tries again to enter the client's own room, which could not be opened when it came. What was sent there since
+    /// then follows, as if it had been in.
+    #[cold]
+    pub(crate) fn come_home(conn: &mut Conn, since: Timestamp, out: &mut Out, shared: &Shared) {
+        let Session::Typed(mut typed) = std::mem::replace(&mut conn.session, Session::None) else {
+            return;
+        };
+        let own = own_room(&typed.who);
+        let begin = Begin { newer: Some(since), ..Begin::NOW };
+        let entered = match typed.find(&own) {
+            Some(_) => Ok(None), // it has joined by itself
+            None => {
+                let caller = Caller::of(conn, out);
+                typed.enter(&own, &begin, caller, conn.id(), out, shared)
+            }
+        };
+        let at_home = match &entered {
+            Ok(_) => typed.find(&own).is_some(),
+            Err(fault) => !fault.code.is_temporary(),
+        };
+        if at_home {
+            conn.come_home();
+        }
+        if let Ok(Some((joined, _))) = &entered {
+            let (epoch, mut text) = (joined.epoch.to_string(), Vec::new());
+            let none = None::<std::iter::Empty<_>>;
+            let push =
+                push::Joined { seq: joined.after, ..joined_push(None, &own, &epoch, joined) };
+            push::joined(&mut text, &push, none);
+            conn.send(out, OpCode::Text, &text);
+        }
+        conn.session = Session::Typed(typed);
+        Session::catch_up(conn, out, shared);
+    }
+
     /// Hands out what is owed of the past, as much as the peer takes. A member that has got everything
     /// becomes live in the same moment.
     #[cold]
@@ -376,9 +417,8 @@ impl Typed {
                     let told = allowed.may(Rights::PRESENCE);
                     if told && order.presence_seq() != behind.presence_seq {
                         let mut list = Vec::new();
-                        if order.presence(&mut list, None).is_ok() {
-                            conn.send(out, OpCode::Text, &list);
-                        }
+                        order.list(&mut list, None);
+                        conn.send(out, OpCode::Text, &list);
                     }
                     let sight = Sight::of(told);
                     let enter = Post::Enter(conn.id(), Arc::clone(room), *echo, sight);
@@ -402,6 +442,30 @@ impl Typed {
             conn.flush_cork(out);
         }
         conn.session = Session::Typed(typed);
+    }
+}
+
+/// The same for a room that may have to be opened first; `false` while that takes time.
+///
+/// # Errors
+/// `unavailable` when nobody can say at the moment, and those of [`open_room`].
+pub(super) fn is_reached(
+    name: &str,
+    since: Option<(&str, u64)>,
+    caller: Caller<'_>,
+    shared: &Shared,
+) -> Result<bool, Fault> {
+    if since.is_none() {
+        return Ok(true);
+    }
+    let Some(room) = open_room(name, caller, shared)? else { return Ok(false) };
+    match reach(&room, since, caller.asker) {
+        Ok(()) | Err(Closed::Forgotten) => Ok(true),
+        Err(Closed::Unavailable) => Err(Fault::new(Code::Unavailable)),
+        Err(Closed::Opening) => {
+            shared.release_later(&room);
+            Ok(false)
+        }
     }
 }
 

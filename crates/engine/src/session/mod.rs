@@ -61,7 +61,7 @@ impl Session {
         match opening {
             Opening::Echo => conn.session = Self::Echo,
             Opening::Relay(space, name) => {
-                match shared.enter(space, &name, out.worker, conn.id()) {
+                match shared.enter(space, &name, out.worker, conn.id(), conn.permit()) {
                     Ok(room) => conn.session = Self::Relay(room),
                     Err(_) => conn.begin_close(out, TRY_LATER, "no room can be opened"),
                 }
@@ -142,6 +142,14 @@ impl Session {
     pub(crate) fn catch_up(conn: &mut Conn, out: &mut Out, shared: &Shared) {
         if conn.session.is_behind() {
             Typed::catch_up(conn, out, shared);
+        }
+    }
+
+    /// Tries again to enter the room that is its user's own.
+    pub(crate) fn come_home(conn: &mut Conn, out: &mut Out, shared: &Shared) {
+        match (&conn.session, conn.homeless_since()) {
+            (Self::Typed(_), Some(since)) => Typed::come_home(conn, since, out, shared),
+            _ => conn.come_home(),
         }
     }
 

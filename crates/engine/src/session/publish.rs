@@ -3,7 +3,7 @@
 use throng_hub::{Asker, Author, Published};
 use throng_protocol::{Code, Fault, Publish, names, push};
 
-use super::typed::{Done, Typed, asker, open_room};
+use super::typed::{Caller, Done, Typed, asker, open_room};
 use crate::conn::Conn;
 use crate::engine::Shared;
 use crate::inbox::Echo;
@@ -50,8 +50,10 @@ impl Typed {
             return Err(may_not_send());
         }
         let author = Author { user_id: self.who.user_id(), session: self.who.session_id(), asker };
+        // Nobody stays in it.
+        let caller = Caller { asker, permit: None };
         loop {
-            let Some(room) = open_room(&name, asker, shared)? else { return Ok(Done::Wait) };
+            let Some(room) = open_room(&name, caller, shared)? else { return Ok(Done::Wait) };
             let published = shared.publish(&room, &author, message, Echo::Yes);
             if published.is_err() && room.is_forgotten() {
                 continue; // the last member has left in between

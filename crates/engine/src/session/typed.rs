@@ -9,6 +9,7 @@ use throng_hub::{
 use throng_protocol::{Code, Command, Fault, History, Presence, names, parse, push};
 use throng_wire::{Kind, OpCode};
 
+use crate::admission::Permit;
 use crate::clock::wall_clock;
 use crate::conn::{Bill, Conn, Farewell};
 use crate::engine::Shared;
@@ -17,7 +18,7 @@ use crate::policy::{REPLACED, SIGNED_OUT};
 use crate::rooms::RETRY_AFTER;
 use crate::session::Session;
 use crate::session::cost::MISTAKE;
-use crate::session::join::Begin;
+use crate::session::join::{Begin, is_reached};
 use crate::tick::Out;
 use crate::wheel::ConnId;
 
@@ -169,8 +170,8 @@ impl Greeting {
             let since = start.since.as_ref().map(|(epoch, seq)| (epoch.as_str(), *seq));
             let start = throng_hub::Start { since, rewind: start.rewind };
             let begin = Begin { start, lenient: true, ..Begin::NOW };
-            match typed.enter(name, &begin, asker(conn, out), conn.id(), out, shared) {
-                Ok(Some((entered, _))) => joined = Some(entered),
+            match typed.begin(name, &begin, conn, out, shared) {
+                Ok(Some(entered)) => joined = Some(entered),
                 Ok(None) => {
                     conn.session = Session::Greeting(self);
                     return conn.park(None);
@@ -179,7 +180,8 @@ impl Greeting {
                     self.abandon(shared);
                     return turn_away(conn, &fault, out);
                 }
-                // Without its own room a full client still has all others.
+                // Without its own room a full client still has all others; it is tried again.
+                Err(fault) if fault.code.is_temporary() => conn.set_homeless(wall_clock()),
                 Err(_) => {}
             }
         }
@@ -252,6 +254,26 @@ impl Greeting {
 }
 
 impl Typed {
+    /// Enters its first room; `None` while that is being opened, or comes to where the client says that it is.
+    fn begin(
+        &mut self,
+        name: &str,
+        begin: &Begin<'_>,
+        conn: &Conn,
+        out: &Out,
+        shared: &Shared,
+    ) -> Result<Option<Joined>, Fault> {
+        let caller = Caller::of(conn, out);
+        if begin.start.since.is_some() {
+            self.check_may_join(name, shared)?;
+        }
+        if !is_reached(name, begin.start.since, caller, shared)? {
+            return Ok(None);
+        }
+        let entered = self.enter(name, begin, caller, conn.id(), out, shared)?;
+        Ok(entered.map(|(joined, _)| joined))
+    }
+
     pub(super) fn find(&self, name: &str) -> Option<&Membership> {
         self.rooms.iter().find(|member| member.room.name() == name)
     }
@@ -427,6 +449,21 @@ pub(super) fn asker(conn: &Conn, out: &Out) -> Asker {
     Asker { worker: out.worker as u32, token: conn.id().token() }
 }
 
+/// Who needs a room.
+#[derive(Clone, Copy)]
+pub(super) struct Caller<'a> {
+    /// Is told when it is open.
+    pub(super) asker: Asker,
+    /// Says for whom it counts when it has to be brought into being; `None`: for nobody.
+    pub(super) permit: Option<&'a Permit>,
+}
+
+impl<'a> Caller<'a> {
+    pub(super) fn of(conn: &'a Conn, out: &Out) -> Self {
+        Self { asker: asker(conn, out), permit: conn.permit() }
+    }
+}
+
 pub(super) fn joined_push<'a>(
     reference: Option<u64>,
     room: &'a str,
@@ -451,23 +488,23 @@ pub(super) fn joined_push<'a>(
 /// be one more.
 pub(super) fn open_room(
     name: &str,
-    asker: Asker,
+    caller: Caller<'_>,
     shared: &Shared,
 ) -> Result<Option<Arc<Room>>, Fault> {
-    open_and(name, asker, shared, |_| {})
+    open_and(name, caller, shared, |_| {})
 }
 
 /// The same, and does something with an open room before anybody else can.
 pub(super) fn open_and(
     name: &str,
-    asker: Asker,
+    caller: Caller<'_>,
     shared: &Shared,
     first: impl Fn(&mut Order<'_>),
 ) -> Result<Option<Arc<Room>>, Fault> {
     loop {
-        let room = shared.hub().open(Space::ROOMS, name, wall_clock())?;
+        let room = shared.found(Space::ROOMS, name, caller.permit)?;
         let mut order = room.order();
-        let ready = order.ready(asker).map(|()| first(&mut order));
+        let ready = order.ready(caller.asker).map(|()| first(&mut order));
         drop(order);
         match ready {
             Ok(()) => return Ok(Some(room)),

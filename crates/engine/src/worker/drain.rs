@@ -1,5 +1,6 @@
 //! A worker's share of a drain: tells its connections when to go, and closes them when they have not.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ pub(super) struct Departures {
     slots: Option<Arc<Slots>>,
     /// Those who were here when it began and have not been told yet.
     untold: Vec<ConnId>,
+    /// Those whose room is still being opened: they are told once they have been greeted.
+    ungreeted: Vec<ConnId>,
     /// Those who are closed if they have not left by then.
     due: Deadlines,
     text: Vec<u8>,
@@ -35,6 +38,12 @@ impl Departures {
         }
     }
 
+    /// Nobody else is told. Who was told is closed if it has not left by then.
+    pub(super) fn end(&mut self) {
+        self.slots = None;
+        (self.untold, self.ungreeted) = (Vec::new(), Vec::new());
+    }
+
     pub(super) fn have_begun(&self) -> bool {
         self.slots.is_some()
     }
@@ -42,7 +51,10 @@ impl Departures {
 
 impl Worker {
     pub(super) fn begin_drain(&mut self, slots: Arc<Slots>) {
-        self.departures.untold = self.conns.iter().map(|(_, conn)| conn.id()).collect();
+        // Those of a drain that was taken back keep their slots.
+        let told: HashSet<ConnId> = self.departures.due.all().collect();
+        let here = self.conns.iter().map(|(_, conn)| conn.id());
+        self.departures.untold = here.filter(|id| !told.contains(id)).collect();
         self.departures.slots = Some(slots);
     }
 
@@ -50,6 +62,9 @@ impl Worker {
     pub(super) fn run_departures(&mut self) {
         for _ in 0..AT_ONCE {
             let Some(id) = self.departures.untold.pop() else { break };
+            self.see_off(id);
+        }
+        for id in std::mem::take(&mut self.departures.ungreeted) {
             self.see_off(id);
         }
         while let Some(id) = self.departures.due.pop(self.tick.out.coarse) {
@@ -68,7 +83,12 @@ impl Worker {
     pub(super) fn see_off(&mut self, id: ConnId) {
         let Some(slots) = &self.departures.slots else { return };
         let Some(conn) = find(&mut self.conns, id) else { return };
-        let (slot, linger) = (slots.take(), slots.drain().linger);
+        let linger = slots.drain().linger;
+        if linger.is_some() && conn.is_open() && matches!(conn.session, Session::Greeting(_)) {
+            self.departures.ungreeted.push(id);
+            return;
+        }
+        let slot = slots.take();
         let is_told = matches!(conn.session, Session::Typed(_)) && conn.is_open();
         if is_told {
             let text = &mut self.departures.text;

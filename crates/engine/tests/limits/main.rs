@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // a test that cannot go on has failed
 #![allow(dead_code, unreachable_pub)]
 
+mod away;
 mod memory;
 mod partial;
 mod rates;

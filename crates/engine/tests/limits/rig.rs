@@ -6,7 +6,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use throng_engine::{Config, Engine, Handover, Opening, Policy, Rooms, Start, Stats, Visitor};
+use throng_engine::{
+    Admission, Config, Engine, Handover, Opening, Permit, Policy, Rooms, Start, Stats, Visitor,
+};
 use throng_hub::{
     Append, Backend, Draft, Epoch, Keep, Kept, Log, Opened, Opening as Open, Past, Room, Rules,
     Sink, Timestamp,
@@ -59,11 +61,16 @@ impl Rig {
 
     /// A peer over TCP.
     pub fn connect(&self, opening: Opening, policy: &Policy) -> Peer {
+        self.connect_with(opening, policy, None)
+    }
+
+    /// A peer over TCP, for whom this is counted.
+    pub fn connect_with(&self, opening: Opening, policy: &Policy, permit: Option<Permit>) -> Peer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
         server.set_nonblocking(true).unwrap();
-        self.engine.adopt(server, Self::handover(opening, policy));
+        self.engine.adopt(server, Handover { permit, ..Self::handover(opening, policy) });
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         client.set_nodelay(true).unwrap();
         Peer::new(Box::new(client))
@@ -87,6 +94,10 @@ impl Rig {
         let mut peer = self.connect(plain(room, visitor), policy);
         peer.expect("\"type\":\"connected\"");
         peer
+    }
+
+    pub fn admission(&self) -> &Arc<Admission> {
+        self.engine.admission()
     }
 
     pub fn stats(&self) -> Stats {

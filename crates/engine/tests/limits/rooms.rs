@@ -35,6 +35,42 @@ fn one_room_too_many() {
 }
 
 #[test]
+fn one_address_opens_so_many_rooms() {
+    let rig = Rig::with(|config| config.max_rooms_per_ip = 2, Rules::default());
+    let policy = Policy::default();
+    let from = |ip: &str| Some(rig.admission().admit(Some(ip.parse().unwrap())).ok().unwrap());
+    let mut eve = rig.connect_with(Opening::Full(Visitor::default()), &policy, from("192.0.2.1"));
+    eve.expect("\"type\":\"connected\""); // her own room does not count
+    for (room, answer) in [("a", "joined"), ("b", "joined"), ("c", "too_many_rooms")] {
+        eve.text(&format!(r#"{{"type":"join","room":"{room}","ref":1}}"#));
+        let told = eve.expect("\"ref\":1");
+        assert!(told.contains(&format!("\"{answer}\"")), "{room}: {told}");
+    }
+    // Nor on another connection, nor by a relay; but others do, and what is there she may join.
+    let mut again = rig.connect_with(plain("d", Visitor::default()), &policy, from("192.0.2.1"));
+    again.expect("\"code\":\"too_many_rooms\"");
+    let relay = Opening::Relay(Space(7), "e".into());
+    assert_eq!(rig.connect_with(relay, &policy, from("192.0.2.1")).expect_close().0, 1013);
+    let mut bob = rig.connect_with(plain("c", Visitor::default()), &policy, from("192.0.2.2"));
+    bob.is_served();
+    eve.text(r#"{"type":"join","room":"c","ref":2}"#);
+    eve.expect("\"type\":\"joined\",\"ref\":2");
+    assert_eq!(rig.stats().refused_rooms_per_ip, 3);
+    // It counts for as long as there is the room, whoever is in it.
+    let mut carl = rig.connect_with(plain("a", Visitor::default()), &policy, from("192.0.2.3"));
+    carl.is_served();
+    eve.text(r#"{"type":"leave","room":"a","ref":3}"#);
+    eve.expect("\"ref\":3");
+    eve.text(r#"{"type":"join","room":"f","ref":4}"#);
+    assert!(eve.expect("\"ref\":4").contains("too_many_rooms"));
+    eve.text(r#"{"type":"leave","room":"b","ref":5}"#);
+    eve.expect("\"ref\":5");
+    rig.await_stats(|stats| stats.rooms == 3);
+    eve.text(r#"{"type":"join","room":"f","ref":6}"#);
+    eve.expect("\"type\":\"joined\",\"ref\":6");
+}
+
+#[test]
 fn too_much_in_one_room() {
     for volatile in [false, true] {
         let rate = Some(Rate::per_hour(1).with_burst(3));

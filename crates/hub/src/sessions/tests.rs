@@ -189,8 +189,8 @@ fn whoever_keeps_ends_is_told_once() {
     sessions.depart(&eve, AT, Ending::Orderly, Timestamp(1));
     sessions.depart(&bob, AT, Ending::Lost, Timestamp(1));
     assert_eq!(*ended.lock().unwrap(), ["s_1"]);
-    for n in 0..200 {
-        let other = who(&format!("u_{n}"), "s"); // in every shard
+    for n in 0..5000 {
+        let other = who(&format!("u_{n}"), "s"); // so many that some are in every shard
         sessions.arrive(&other, None, AT, Timestamp(200_000)).unwrap();
     }
     assert_eq!(*ended.lock().unwrap(), ["s_1", "s_2"]);

@@ -276,6 +276,13 @@ fn limits(config: &Config, found: &mut Found) {
             "[limits] max_connections_per_ip = 1000",
         );
     }
+    if limits.connects_per_ip == Rate::Off {
+        found.warn(
+            "One address may open as many connections a second as it can, each with a TLS handshake to \
+             compute.",
+            "[limits] connects_per_ip = \"200/s burst 2000\"",
+        );
+    }
     if limits.handshakes_per_ip == Rate::Off {
         found.warn(
             "One address may try to connect as often as it can.",
@@ -284,6 +291,13 @@ fn limits(config: &Config, found: &mut Found) {
     }
     if limits.max_connections_per_user == 0 {
         found.warn("One user may take all connections.", "[limits] max_connections_per_user = 100");
+    }
+    let uses_all = |most: usize| most == 0 || most >= limits.max_total_rooms;
+    if uses_all(limits.max_rooms_per_ip) {
+        found.warn("One address may use up all rooms.", "[limits] max_rooms_per_ip = 5000");
+    }
+    if uses_all(limits.max_rooms_per_user) {
+        found.warn("One user may use up all rooms.", "[limits] max_rooms_per_user = 1000");
     }
     let all = || config.listeners.iter().flat_map(|listener| &listener.endpoints);
     for kind in Kind::ALL {

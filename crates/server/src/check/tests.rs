@@ -147,7 +147,15 @@ fn limits_that_are_off_are_warnings() {
     for (key, value, expected) in [
         ("limits.max_connections_per_ip", "0", "One address may take all connections."),
         ("limits.max_connections_per_user", "0", "One user may take all connections."),
+        (
+            "limits.connects_per_ip",
+            "off",
+            "One address may open as many connections a second as it can, each with a TLS handshake to \
+             compute.",
+        ),
         ("limits.handshakes_per_ip", "off", "One address may try to connect as often as it can."),
+        ("limits.max_rooms_per_ip", "100000", "One address may use up all rooms."),
+        ("limits.max_rooms_per_user", "0", "One user may use up all rooms."),
         ("rooms.rate", "off", "One client of the rooms at /, /ws may send as much as it can."),
         (
             "rooms.origins",

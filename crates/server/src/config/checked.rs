@@ -80,11 +80,17 @@ pub(crate) struct Limits {
     /// 0: no limit.
     pub(crate) max_connections_per_user: usize,
     pub(crate) max_http_connections: Count,
+    pub(crate) max_tls_handshakes: Count,
     pub(crate) trusted_proxies: Cidrs,
     /// Whom the limits by address do not concern.
     pub(crate) exempt: Cidrs,
+    pub(crate) connects_per_ip: Rate,
     pub(crate) handshakes_per_ip: Rate,
     pub(crate) max_rooms: usize,
+    /// 0: no limit.
+    pub(crate) max_rooms_per_ip: usize,
+    /// 0: no limit.
+    pub(crate) max_rooms_per_user: usize,
     pub(crate) max_total_rooms: usize,
     pub(crate) memory: Memory,
     pub(crate) memory_history: Size,
@@ -243,10 +249,14 @@ impl Limits {
             max_connections_per_ip: set(raw.max_connections_per_ip),
             max_connections_per_user: set(raw.max_connections_per_user),
             max_http_connections: http,
+            max_tls_handshakes: Count::of(raw.max_tls_handshakes, (http.value / 2).max(1)),
             trusted_proxies: set(raw.trusted_proxies),
             exempt: set(raw.exempt),
+            connects_per_ip: set(raw.connects_per_ip),
             handshakes_per_ip: set(raw.handshakes_per_ip),
             max_rooms: set(raw.max_rooms),
+            max_rooms_per_ip: set(raw.max_rooms_per_ip),
+            max_rooms_per_user: set(raw.max_rooms_per_user),
             max_total_rooms: set(raw.max_total_rooms),
             memory: Memory::of(set(raw.memory)),
             memory_history: set(raw.memory_history),

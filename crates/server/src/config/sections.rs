@@ -130,6 +130,8 @@ section! {
         /// With a key.
         cert: FilePath,
         key: FilePath,
+        /// Empty: that by which each is reached.
+        tls_name: Line,
         trust_restarts: bool,
         probe: Duration,
         min_replicas: usize,

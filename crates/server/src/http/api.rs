@@ -82,6 +82,7 @@ impl Call<'_> {
             ListNodes => Ok(self.list_nodes()),
             ShowNode => self.show_node(),
             DrainNode => self.drain_node(&self.read(body, LARGEST_OTHER).await?),
+            UndrainNode => self.undrain_node(),
             IssueTicket => {
                 self.issue_ticket(&self.read(body, sessions::LARGEST_TICKET).await?).await
             }

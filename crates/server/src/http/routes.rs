@@ -21,6 +21,7 @@ pub(super) enum Operation {
     ListNodes,
     ShowNode,
     DrainNode,
+    UndrainNode,
     IssueTicket,
     ListSessions,
     ListSessionsOfUser,
@@ -49,7 +50,7 @@ pub(super) struct Route {
 }
 
 /// All of them, below [`PREFIX`].
-pub(super) static ROUTES: [Route; 29] = {
+pub(super) static ROUTES: [Route; 30] = {
     use Operation::*;
     [
         post("/rooms/{room}/messages", PublishToRoom),
@@ -63,6 +64,7 @@ pub(super) static ROUTES: [Route; 29] = {
         get("/nodes", ListNodes),
         get("/nodes/{node}", ShowNode),
         post("/nodes/{node}/drain", DrainNode),
+        delete("/nodes/{node}/drain", UndrainNode),
         post("/tickets", IssueTicket),
         get("/sessions", ListSessions),
         delete("/sessions/{session}", RevokeSession),
@@ -139,7 +141,7 @@ impl Operation {
             PublishToRoom | PublishBatch | PublishToUser => Scopes::PUBLISH,
             ListRooms | ShowRoom | ShowHistory | ShowPresence | ShowCounts | ListNodes
             | ShowNode | Document => Scopes::READ,
-            DrainNode => Scopes::NODES,
+            DrainNode | UndrainNode => Scopes::NODES,
             IssueTicket => Scopes::TICKETS,
             ListSessions | ListSessionsOfUser | RevokeSession | RevokeUser | RevokeToken
             | DisconnectUser | ListBans | Ban | LiftBan => Scopes::SESSIONS,

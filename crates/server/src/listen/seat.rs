@@ -1,22 +1,38 @@
-//! Places among the connections that speak HTTP, in all and for each address.
+//! Places among the connections that speak HTTP, in all and for each address, and how fast they are taken.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use throng_hub::{Knocks, Rate};
 
 use super::Front;
 use crate::client::Cidr;
 use crate::config::{Cidrs, Limits};
 
-/// How many there may be from one address, and how many there are.
+/// What one address may have, and what each has.
 pub(super) struct Seats {
-    /// 0: no limit.
-    max_per_ip: usize,
     exempt: Cidrs,
     /// Whole crowds come by them.
     trusted: Cidrs,
-    per_ip: Mutex<HashMap<IpAddr, usize>>,
+    open: Crowd,
+    /// TLS handshakes that are under way.
+    handshakes: Crowd,
+    /// These of all addresses.
+    max_handshakes: usize,
+    all_handshakes: AtomicUsize,
+    /// How fast connections may come.
+    rate: Option<Rate>,
+    knocks: Knocks,
+    started: Instant,
+}
+
+/// How many each address has; who has none is not in it.
+struct Crowd {
+    most: usize,
+    each: Mutex<HashMap<IpAddr, usize>>,
 }
 
 /// A place, given back when dropped.
@@ -27,13 +43,30 @@ pub(super) struct Seat {
     is_stream: AtomicBool,
 }
 
+/// The right to be in the middle of a TLS handshake, given back when dropped.
+pub(super) struct Handshake {
+    front: Arc<Front>,
+    /// The address it counts for.
+    address: Option<IpAddr>,
+}
+
 impl Seats {
     pub(super) fn new(limits: &Limits) -> Self {
+        let max_handshakes = limits.max_tls_handshakes.value;
+        let per_ip = match limits.max_connections_per_ip {
+            0 => usize::MAX,
+            most => most,
+        };
         Self {
-            max_per_ip: limits.max_connections_per_ip,
             exempt: limits.exempt.clone(),
             trusted: limits.trusted_proxies.clone(),
-            per_ip: Mutex::default(),
+            open: Crowd::new(per_ip),
+            handshakes: Crowd::new((max_handshakes / SHARE).max(1)),
+            max_handshakes,
+            all_handshakes: AtomicUsize::new(0),
+            rate: limits.connects_per_ip.limit(),
+            knocks: Knocks::default(),
+            started: Instant::now(),
         }
     }
 
@@ -47,26 +80,39 @@ impl Seats {
         self.trusted().iter().any(|range| range.contains(ip))
     }
 
+    /// One more connection of an address; `false` when it comes too fast.
+    pub(super) fn knock(&self, ip: IpAddr) -> bool {
+        let (Some(rate), Some(address)) = (&self.rate, self.counted(ip)) else { return true };
+        let now = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.knocks.knock(rate, address, now).is_ok()
+    }
+
     /// What an address counts as; `None`: it does not.
     fn counted(&self, ip: IpAddr) -> Option<IpAddr> {
         let exempt = self.exempt.as_slice().iter().any(|range| range.contains(ip));
-        (self.max_per_ip > 0 && !exempt && !self.trusts(ip)).then(|| network(ip))
+        (!exempt && !self.trusts(ip)).then(|| network(ip))
+    }
+}
+
+impl Crowd {
+    fn new(most: usize) -> Self {
+        Self { most, each: Mutex::default() }
     }
 
     fn enter(&self, address: IpAddr) -> bool {
-        let mut per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = per_ip.entry(address).or_default();
-        let fits = *open < self.max_per_ip;
+        let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = each.entry(address).or_default();
+        let fits = *open < self.most;
         *open += usize::from(fits);
         fits
     }
 
     fn leave(&self, address: IpAddr) {
-        let mut per_ip = self.per_ip.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = per_ip.get_mut(&address) {
+        let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = each.get_mut(&address) {
             *open -= 1;
             if *open == 0 {
-                per_ip.remove(&address);
+                each.remove(&address);
             }
         }
     }
@@ -90,7 +136,7 @@ impl Seat {
         debug_assert!(self.address.is_none());
         let seats = &self.front.seats;
         let Some(address) = seats.counted(ip) else { return true };
-        if !seats.enter(address) {
+        if !seats.open.enter(address) {
             self.front.counts.refused_per_ip.fetch_add(1, Ordering::Relaxed);
             return false;
         }
@@ -125,7 +171,37 @@ impl Drop for Seat {
         let counter = if *self.is_stream.get_mut() { &counts.streams } else { &counts.open };
         counter.fetch_sub(1, Ordering::Relaxed);
         if let Some(address) = self.address {
-            self.front.seats.leave(address);
+            self.front.seats.open.leave(address);
+        }
+    }
+}
+
+impl Handshake {
+    /// One more; `None`, and counted as refused, when there are as many as there may be, in all or of this
+    /// address.
+    pub(super) fn begin(front: &Arc<Front>, ip: IpAddr) -> Option<Self> {
+        let seats = &front.seats;
+        let begun = seats.all_handshakes.fetch_add(1, Ordering::Relaxed);
+        // From here on the drop gives back what was taken.
+        let mut handshake = Self { front: Arc::clone(front), address: None };
+        let address = seats.counted(ip);
+        let fits = begun < seats.max_handshakes
+            && address.is_none_or(|address| seats.handshakes.enter(address));
+        if !fits {
+            front.counts.refused_handshakes.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        handshake.address = address;
+        Some(handshake)
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        let seats = &self.front.seats;
+        seats.all_handshakes.fetch_sub(1, Ordering::Relaxed);
+        if let Some(address) = self.address {
+            seats.handshakes.leave(address);
         }
     }
 }
@@ -137,6 +213,9 @@ fn network(ip: IpAddr) -> IpAddr {
         v4 => v4,
     }
 }
+
+/// One address may have one in so many of all TLS handshakes.
+const SHARE: usize = 4;
 
 #[cfg(test)]
 mod tests {
@@ -152,21 +231,34 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_so_many_places() {
+    fn connections_come_as_fast_as_they_may() {
         let seats = Seats {
-            max_per_ip: 2,
             exempt: Cidrs::default(),
             trusted: Cidrs::default(),
-            per_ip: Mutex::default(),
+            open: Crowd::new(1),
+            handshakes: Crowd::new(1),
+            max_handshakes: 1,
+            all_handshakes: AtomicUsize::new(0),
+            rate: Some(Rate::per_hour(1).with_burst(2)),
+            knocks: Knocks::default(),
+            started: Instant::now(),
         };
-        let [a, b] = ["2001:db8::1", "192.0.2.1"].map(|ip| seats.counted(ip.parse().unwrap()));
-        let (a, b) = (a.unwrap(), b.unwrap());
+        let comes = |ip: &str| seats.knock(ip.parse().unwrap());
+        assert!(comes("192.0.2.1") && comes("::ffff:192.0.2.1") && !comes("192.0.2.1"));
+        assert!(comes("2001:db8::1") && comes("2001:db8::2") && !comes("2001:db8::3"));
+        assert!(comes("192.0.2.2") && comes("2001:db8:0:1::1"), "others are others");
+    }
+
+    #[test]
+    fn an_address_has_so_many_places() {
+        let seats = Crowd::new(2);
+        let [a, b] = ["2001:db8::1", "192.0.2.1"].map(|ip| network(ip.parse().unwrap()));
         assert!(seats.enter(a) && seats.enter(a) && !seats.enter(a) && seats.enter(b));
         seats.leave(a);
         assert!(seats.enter(a) && !seats.enter(a));
         for address in [a, a, b] {
             seats.leave(address);
         }
-        assert!(seats.per_ip.lock().unwrap().is_empty(), "nobody is remembered");
+        assert!(seats.each.lock().unwrap().is_empty(), "nobody is remembered");
     }
 }

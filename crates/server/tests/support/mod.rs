@@ -10,14 +10,17 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tungstenite::{Message, WebSocket};
 
 /// Long enough for any machine: reaching it is a failure, not a measurement.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// `limits.handshake_timeout` where it is waited for: nobody who is in time is cut, however late the machine lets
+/// them.
+pub(crate) const CUT: &str = "limits.handshake_timeout=3s";
 
 /// A running server; killed when dropped.
 pub(crate) struct Server {
@@ -164,13 +167,7 @@ impl Server {
 
     /// Asks for a number until it is what it should be.
     pub(crate) fn until_metric(&self, name: &str, fits: impl Fn(u64) -> bool) {
-        for _ in 0..1000 {
-            if fits(self.metric(name)) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("{name} is still {}", self.metric(name));
+        eventually(&format!("{name} is as expected"), || fits(self.metric(name)));
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
@@ -216,6 +213,15 @@ impl Answer {
 
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.body).unwrap()
+    }
+}
+
+/// Waits until something is so that a server brings about.
+pub(crate) fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !so() {
+        assert!(start.elapsed() < PATIENCE, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

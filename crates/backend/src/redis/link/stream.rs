@@ -17,10 +17,18 @@ use tokio_util::codec::Decoder;
 pub(in crate::redis) struct Server {
     pub(in crate::redis) host: String,
     pub(in crate::redis) port: u16,
-    pub(in crate::redis) tls: Option<Arc<ClientConfig>>,
+    pub(in crate::redis) tls: Option<Tls>,
     /// User and password; an empty user is the default one.
     pub(in crate::redis) auth: Option<(String, String)>,
     pub(in crate::redis) database: u32,
+}
+
+/// How a server is known for who it says it is.
+#[derive(Clone)]
+pub(in crate::redis) struct Tls {
+    pub(in crate::redis) config: Arc<ClientConfig>,
+    /// Whom its certificate must be for; nothing for its host.
+    pub(in crate::redis) name: Option<ServerName<'static>>,
 }
 
 /// Why there is no connection.
@@ -101,8 +109,11 @@ impl Server {
     async fn open(&self) -> io::Result<Box<dyn Io>> {
         let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
         tcp.set_nodelay(true)?;
-        let Some(config) = &self.tls else { return Ok(Box::new(tcp)) };
-        let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
+        let Some(Tls { config, name }) = &self.tls else { return Ok(Box::new(tcp)) };
+        let name = match name {
+            Some(name) => name.clone(),
+            None => ServerName::try_from(self.host.clone()).map_err(io::Error::other)?,
+        };
         let tls = TlsConnector::from(config.clone()).connect(name, tcp).await?;
         Ok(Box::new(tls))
     }

@@ -18,7 +18,7 @@ pub struct Report {
     pub version: String,
     /// When it was started, in milliseconds since 1970 by its own clock.
     pub started: u64,
-    /// Connections and event streams.
+    /// WebSocket connections and event streams.
     pub connections: u64,
     /// Connected users.
     pub users: u64,
@@ -26,7 +26,7 @@ pub struct Report {
     pub rooms: u64,
     /// The share of the time that its workers are not asleep, 0 to 1.
     pub load: f64,
-    /// It is shutting down: new connections are refused.
+    /// It refuses new connections, and sends away those it has.
     pub draining: bool,
 }
 
@@ -36,24 +36,10 @@ pub struct Report {
 pub struct NodeInfo {
     /// Its name: random, and another one after it was taken for dead.
     pub id: String,
-    /// Where it can be reached, as its operator says; empty when nobody said.
-    pub address: String,
-    /// Which version it runs.
-    pub version: String,
-    /// When it was started, in milliseconds since 1970 by its own clock.
-    pub started: u64,
-    /// Connections and event streams.
-    pub connections: u64,
-    /// Connected users.
-    pub users: u64,
-    /// Rooms in memory.
-    pub rooms: u64,
-    /// The share of the time that its workers are not asleep, 0 to 1.
-    pub load: f64,
-    /// It is shutting down: new connections are refused.
-    pub draining: bool,
     /// How long ago it was heard of, when this was read.
     pub last_beat: Duration,
+    /// What it says of itself; nothing while it has had no time to say anything.
+    pub report: Report,
 }
 
 /// What is known since the last beat.
@@ -140,11 +126,8 @@ impl Beat {
 
 impl NodeInfo {
     fn new(id: &str, ago: u64, record: &str) -> Self {
-        let report: Report = serde_json::from_str(record).unwrap_or_default();
-        let Report { address, version, started, connections, users, rooms, load, draining } =
-            report;
-        let (id, last_beat) = (id.to_owned(), Duration::from_millis(ago));
-        Self { id, address, version, started, connections, users, rooms, load, draining, last_beat }
+        let report = serde_json::from_str(record).unwrap_or_default();
+        Self { id: id.to_owned(), last_beat: Duration::from_millis(ago), report }
     }
 }
 
@@ -202,7 +185,7 @@ mod tests {
         assert_eq!(news.dead, ["cccccccccccc0001", "bbbbbbbbbbbb0000"]);
         let ids: Vec<_> = beat.nodes.iter().map(|node| node.id.as_str()).collect();
         assert_eq!(ids, ["aaaaaaaaaaaa0001", "bbbbbbbbbbbb0001"]);
-        assert_eq!((beat.nodes[1].users, beat.nodes[1].last_beat.as_millis()), (3, 1000));
+        assert_eq!((beat.nodes[1].report.users, beat.nodes[1].last_beat.as_millis()), (3, 1000));
         assert_eq!(beat.dead_since(), 995_000);
         let news = beat.handle_answer(&answer(0, &alive, &dead[1..]), now).unwrap();
         assert_eq!((news.was_known, news.dead.len()), (false, 0), "known by now");

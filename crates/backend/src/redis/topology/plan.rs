@@ -3,11 +3,11 @@ use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use url::{Host, Url};
 
-use crate::redis::link::Server;
+use crate::redis::link::{Server, Tls};
 use crate::redis::options::{RedisError, RedisMode, RedisOptions, RedisTls, public};
 
 /// Options, checked.
@@ -27,10 +27,10 @@ impl Plan {
         if options.urls.is_empty() {
             return Err(wrong("urls", "there must be one at least"));
         }
-        let mut config = None;
+        let mut papers = None;
         let mut servers = Vec::new();
         for text in &options.urls {
-            let server = server(text, &options.tls, &mut config)?;
+            let server = server(text, &options.tls, &mut papers)?;
             if options.mode == RedisMode::Cluster && server.database != 0 {
                 return Err(wrong("urls", "a cluster has only the database 0"));
             }
@@ -45,11 +45,7 @@ impl Plan {
     }
 }
 
-fn server(
-    text: &str,
-    tls: &RedisTls,
-    config: &mut Option<Arc<ClientConfig>>,
-) -> Result<Server, RedisError> {
+fn server(text: &str, tls: &RedisTls, papers: &mut Option<Tls>) -> Result<Server, RedisError> {
     let wrong = |why: &str| RedisError::Option {
         option: "urls",
         detail: format!("{} {why}", public(text)),
@@ -75,10 +71,15 @@ fn server(
     if auth.is_none() && !url.username().is_empty() {
         return Err(wrong("names a user without a password"));
     }
-    if secure && config.is_none() {
-        *config = Some(self::config(tls)?);
+    if secure && papers.is_none() {
+        let name = tls.name.clone().map(ServerName::try_from).transpose();
+        let name = name.map_err(|_| RedisError::Option {
+            option: "tls",
+            detail: "what certificates must be for is neither a name nor an address".to_owned(),
+        })?;
+        *papers = Some(Tls { config: config(tls)?, name });
     }
-    let tls = config.clone().filter(|_| secure);
+    let tls = papers.clone().filter(|_| secure);
     Ok(Server { host, port, tls, auth, database })
 }
 

@@ -38,7 +38,7 @@ impl Shared {
     ) {
         let args = Args::new().text(&hex(hash)).text(&shown(ip)).number(now);
         let args = args.text(&session.id).number(session.started).text(&self.core.run);
-        self.ask(&script::REDEEM, args, |_, told| redeemed(told), done);
+        self.ask(&script::REDEEM, self.with_replicas(args), |_, told| redeemed(told), done);
     }
 
     pub(in super::super) fn renew(
@@ -52,7 +52,7 @@ impl Shared {
     ) {
         let args = Args::new().text(&hex(hash)).text(&shown(ip)).number(now);
         let args = args.text(session_id).text(user).text(&self.core.run);
-        self.ask(&script::RENEW, args, |_, told| redeemed(told), done);
+        self.ask(&script::RENEW, self.with_replicas(args), |_, told| redeemed(told), done);
     }
 
     pub(in super::super) fn begin(
@@ -129,7 +129,7 @@ impl Shared {
         done: impl FnOnce(Answer<bool>) + Send + 'static,
     ) {
         let args = self.signed(Args::new().text(id));
-        self.ask(
+        self.change(
             &script::REVOKE_SESSION,
             args,
             |core, told| core.revoked(told).map(|n| Ok(n > 0)),
@@ -144,7 +144,7 @@ impl Shared {
         done: impl FnOnce(Answer<usize>) + Send + 'static,
     ) {
         let args = self.signed(Args::new().text(user).number(now));
-        self.ask(&script::REVOKE_USER, args, |core, told| core.revoked(told).map(Ok), done);
+        self.change(&script::REVOKE_USER, args, |core, told| core.revoked(told).map(Ok), done);
     }
 
     pub(in super::super) fn revoke_token(
@@ -154,7 +154,7 @@ impl Shared {
         done: impl FnOnce(Answer<()>) + Send + 'static,
     ) {
         let args = self.signed(Args::new().text(token).number(left(until)));
-        self.ask(
+        self.change(
             &script::REVOKE_TOKEN,
             args,
             |core, told| core.revoked(told).map(|_| Ok(())),

@@ -71,6 +71,11 @@ impl Held {
         Some((self.version.clone().unwrap_or_default(), self.lists.secrets.first().copied()))
     }
 
+    /// Something has changed, and is to be read.
+    pub(super) fn doubt(&mut self) {
+        self.stale = true;
+    }
+
     pub(super) fn fail_load(&mut self) {
         (self.loading, self.stale) = (false, true);
     }

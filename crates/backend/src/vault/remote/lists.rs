@@ -62,7 +62,7 @@ impl Shared {
             core.follow(next);
             Some(Ok(()))
         };
-        self.ask(&script::ROTATE, args, read, done);
+        self.change(&script::ROTATE, args, read, done);
     }
 
     /// Removes what is left of what has expired, in steps.
@@ -90,7 +90,7 @@ impl Shared {
             core.follow(next);
             Some(Ok(answer(before)))
         };
-        self.ask(&script::EDIT, self.signed(args), read, done);
+        self.change(&script::EDIT, self.signed(args), read, done);
     }
 }
 

@@ -19,7 +19,7 @@ impl Shared {
         let rest = Rest { password, record, created, changed, disabled };
         let rest = serde_json::to_string(&rest).unwrap_or_default();
         let args = Args::new().text(&id).text(&rest);
-        self.ask(&script::PUT_USER, args, |_, _| Some(Ok(())), done);
+        self.change(&script::PUT_USER, args, |_, _| Some(Ok(())), done);
     }
 
     pub(in super::super) fn user(
@@ -57,7 +57,7 @@ impl Shared {
         let args = self.signed(Args::new().text(id).number(now));
         let read =
             |core: &Arc<Core>, told: Value| core.revoked(told).map(|removed| Ok(removed > 0));
-        self.ask(&script::REMOVE_USER, args, read, done);
+        self.change(&script::REMOVE_USER, args, read, done);
     }
 }
 

@@ -30,6 +30,16 @@ pub(super) static LIMIT_KEYS: &[Key] = &[
         resolved: None,
     },
     Key {
+        name: "limits.connects_per_ip",
+        default: "200/s burst 2000",
+        doc: "How often one address may open a TCP connection. More are closed, without TLS with 429, before \
+              anything is computed for them. IPv6 addresses count by their /64.",
+        danger: "off lets one machine keep the server busy with TLS handshakes that become nothing.",
+        set: |raw, v| into(&mut raw.limits.connects_per_ip, Unit::read(v)),
+        get: |config| config.limits.connects_per_ip.write(),
+        resolved: None,
+    },
+    Key {
         name: "limits.handshakes_per_ip",
         default: "100/s burst 1000",
         doc: "How often one address may try to open a WebSocket or a stream of events. More are refused \
@@ -86,6 +96,16 @@ pub(super) static LIMIT_KEYS: &[Key] = &[
         resolved: Some(|config| config.limits.max_http_connections.value),
     },
     Key {
+        name: "limits.max_tls_handshakes",
+        default: "auto",
+        doc: "TLS handshakes under way at once: a number, or auto for half of max_http_connections. A quarter \
+              of them may come from one address. One more is closed. Each has handshake_timeout.",
+        danger: "Each costs some 20 KiB while it lasts; too few, and clients have to try again after an outage.",
+        set: |raw, v| into(&mut raw.limits.max_tls_handshakes, units::choice(v, COUNTS)),
+        get: |config| config.limits.max_tls_handshakes.choice.write(),
+        resolved: Some(|config| config.limits.max_tls_handshakes.value),
+    },
+    Key {
         name: "limits.max_rooms",
         default: "128",
         doc: "The most rooms that one connection may be in. One more is refused with too_many_rooms.",
@@ -95,9 +115,29 @@ pub(super) static LIMIT_KEYS: &[Key] = &[
         resolved: None,
     },
     Key {
+        name: "limits.max_rooms_per_ip",
+        default: "5000",
+        doc: "The most rooms, open at once, that were brought into being from one address (IPv6: its /64); 0 for \
+              no limit. One more is refused with too_many_rooms; rooms that are there can be joined.",
+        danger: "With 0, or as many as max_total_rooms, one address can use up all rooms.",
+        set: |raw, v| into(&mut raw.limits.max_rooms_per_ip, units::number(v, COUNTS_OR_NONE)),
+        get: |config| config.limits.max_rooms_per_ip.write(),
+        resolved: None,
+    },
+    Key {
+        name: "limits.max_rooms_per_user",
+        default: "1000",
+        doc: "The most rooms, open at once, that one user who is signed in has brought into being; 0 for no \
+              limit. One more is refused with too_many_rooms; rooms that are there can be joined.",
+        danger: "With 0, or as many as max_total_rooms, one user can use up all rooms.",
+        set: |raw, v| into(&mut raw.limits.max_rooms_per_user, units::number(v, COUNTS_OR_NONE)),
+        get: |config| config.limits.max_rooms_per_user.write(),
+        resolved: None,
+    },
+    Key {
         name: "limits.max_total_rooms",
         default: "100000",
-        doc: "Rooms open at once, of everybody together. One more is answered overloaded.",
+        doc: "Rooms open at once, of everybody together. One more is refused with too_many_rooms.",
         danger: "Each costs some KiB, besides its past.",
         set: |raw, v| into(&mut raw.limits.max_total_rooms, units::number(v, COUNTS)),
         get: |config| config.limits.max_total_rooms.write(),

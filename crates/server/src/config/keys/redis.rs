@@ -115,6 +115,16 @@ pub(super) static REDIS_KEYS: &[Key] = &[
         resolved: None,
     },
     Key {
+        name: "redis.tls_name",
+        default: "",
+        doc: "The name or address that the certificates of all rediss:// servers must be for. Empty: that by which each is \
+              reached, which is what redis.urls says, or what sentinels and nodes of a cluster say of the others.",
+        danger: "Whoever has a certificate for this name can be each of the servers.",
+        set: |raw, v| into(&mut raw.redis.tls_name, Unit::read(v)),
+        get: |config| config.redis.tls_name.write(),
+        resolved: None,
+    },
+    Key {
         name: "redis.trust_restarts",
         default: "false",
         doc: "Whether a Redis that restarts still knows everything it has acknowledged, as one without replicas and with \
@@ -138,9 +148,11 @@ pub(super) static REDIS_KEYS: &[Key] = &[
     Key {
         name: "redis.min_replicas",
         default: "0",
-        doc: "How many replicas must be connected to a primary for messages to be stored; with fewer they are refused.",
+        doc: "How many replicas must be connected to a primary for messages to be stored and tickets to be used; with fewer \
+              they are refused. Revocations and other changes of users and rights are made, but not acknowledged.",
         danger: "With 0, what was acknowledged last is lost when a primary fails before its replicas have it; clients are \
-                 told (a new epoch). With more, rooms are read-only while replicas are missing.",
+                 told (a new epoch). With more, rooms are read-only while replicas are missing, and nobody comes in by \
+                 a ticket.",
         set: |raw, v| into(&mut raw.redis.min_replicas, units::number(v, REPLICAS)),
         get: |config| config.redis.min_replicas.write(),
         resolved: None,

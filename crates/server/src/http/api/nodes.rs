@@ -50,6 +50,23 @@ impl Call<'_> {
         Ok(json(StatusCode::OK, &Begun { node, spread, drain: drain.map(Progress::from) }))
     }
 
+    pub(super) fn undrain_node(&self) -> Result<Response, Problem> {
+        let (node, server) = (self.node(), &self.http.server);
+        let is_new = node != server.node_id() || server.draining().is_some();
+        match server.undrain_node(&node) {
+            None => return Err(Problem::no_node()),
+            Some(false) => {
+                let text = "This server is about to end; that cannot be taken back.";
+                return Err(Problem::new(Code::Unavailable, text));
+            }
+            Some(true) if is_new => {
+                tracing::info!(%node, by = self.key, "asked by the API to take clients again");
+            }
+            Some(true) => {}
+        }
+        Ok(json(StatusCode::OK, &Undrained { node }))
+    }
+
     /// The node of the path; `self` is the one that is asked.
     fn node(&self) -> String {
         match self.found.name() {
@@ -81,6 +98,11 @@ struct Begun {
     spread: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     drain: Option<Progress>,
+}
+
+#[derive(Serialize)]
+struct Undrained {
+    node: String,
 }
 
 #[derive(Serialize)]
@@ -124,19 +146,20 @@ struct Progress {
 
 impl Node {
     fn of(node: throng::Node, draining: Option<Draining>) -> Self {
+        let report = node.report;
         Self {
             drain: draining.filter(|_| node.is_self).map(Progress::from),
             id: node.id,
             is_self: node.is_self,
-            address: node.address,
-            version: node.version,
-            started_at: node.started,
-            connections: node.connections,
-            users: node.users,
-            rooms: node.rooms,
+            address: report.address,
+            version: report.version,
+            started_at: report.started,
+            connections: report.connections,
+            users: report.users,
+            rooms: report.rooms,
             // Two digits are what it is worth.
-            load: (node.load * 100.0).round() / 100.0,
-            draining: node.draining,
+            load: (report.load * 100.0).round() / 100.0,
+            draining: report.draining,
             last_beat: node.last_beat.as_millis() as u64,
         }
     }

@@ -6,7 +6,7 @@ use futures_util::stream::{FuturesOrdered, StreamExt as _};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use throng::{Author, Code, Fault, Sent, Target};
+use throng::{Author, Code, Fault, Placed, Sent, Target};
 
 use super::super::answer::{Problem, json};
 use super::super::keys;
@@ -32,7 +32,7 @@ impl Call<'_> {
             return Err(Problem::new(Code::BadMessage, text));
         }
         let session = self.session(None)?;
-        let sent = self.send(target, &letter, session.as_deref()).await?;
+        let sent = self.place(target, &letter, session.as_deref()).await?.stored().await?;
         Ok(json(StatusCode::OK, &Published::from(sent)))
     }
 
@@ -41,31 +41,29 @@ impl Call<'_> {
         let messages = read_batch(text_of(text)?, MOST_MESSAGES)?;
         // Whether the key may be one, before anything is published.
         self.session(None)?;
-        // A disk stores many at once, so many are on their way at once. They take their places in the
-        // order in which their tasks are polled, which is the order of the list, and of those who wait for
-        // a room to be opened. tokio's own fairness would poll some of them later than others.
-        let results = tokio::task::unconstrained(async {
-            let mut messages = messages.into_iter().enumerate();
-            let mut on_their_way = FuturesOrdered::new();
-            let mut results = Vec::new();
-            loop {
-                let free = AT_ONCE - on_their_way.len();
-                for (index, message) in messages.by_ref().take(free) {
-                    on_their_way.push_back(self.publish_one(index, message));
-                }
-                let Some(result) = on_their_way.next().await else { return results };
-                results.push(match result.map(Published::from) {
-                    Ok(published) => serde_json::value::to_raw_value(&published),
-                    Err(problem) => serde_json::value::to_raw_value(&problem.item()),
-                });
+        // They take their places one after the other. A disk stores many at once, so many are on their way.
+        let mut on_their_way = FuturesOrdered::new();
+        let mut results = Vec::with_capacity(messages.len());
+        for (index, message) in messages.into_iter().enumerate() {
+            if on_their_way.len() == AT_ONCE {
+                results.extend(on_their_way.next().await);
             }
+            let placed = self.place_one(index, message).await;
+            on_their_way.push_back(async { Ok(placed?.stored().await?) });
+        }
+        while let Some(result) = on_their_way.next().await {
+            results.push(result);
+        }
+        let results = results.into_iter().map(|result: Result<Sent, Problem>| match result {
+            Ok(sent) => serde_json::value::to_raw_value(&Published::from(sent)),
+            Err(problem) => serde_json::value::to_raw_value(&problem.item()),
         });
-        let results: Result<Vec<_>, _> = results.await.into_iter().collect();
+        let results: Result<Vec<_>, _> = results.collect();
         let results = results.map_err(|_| Fault::new(Code::Internal))?;
         Ok(json(StatusCode::OK, &Results { results }))
     }
 
-    async fn publish_one(&self, index: usize, message: &RawValue) -> Result<Sent, Problem> {
+    async fn place_one(&self, index: usize, message: &RawValue) -> Result<Placed<'_>, Problem> {
         let text = message.get();
         if text.len() > self.http.max_message {
             let limit = self.http.max_message;
@@ -82,22 +80,22 @@ impl Call<'_> {
             }
         };
         let session = self.session(Some(index))?;
-        self.send(target, &letter, session.as_deref()).await
+        self.place(target, &letter, session.as_deref()).await
     }
 
-    async fn send(
+    async fn place(
         &self,
         target: Target<'_>,
         letter: &Letter<'_>,
         session: Option<&str>,
-    ) -> Result<Sent, Problem> {
+    ) -> Result<Placed<'_>, Problem> {
         let user_id = match &letter.from {
             Some(id) => user(id)?,
             None => "server",
         };
         let reference = u64::from(session.is_some());
         let author = Author { user_id, session: session.unwrap_or_default(), reference };
-        Ok(self.http.server.publish(target, author, letter.text.as_bytes()).await?)
+        Ok(self.http.server.place(target, author, letter.text.as_bytes()).await?)
     }
 
     /// The scope in which the request is published once, when it has an `Idempotency-Key`.

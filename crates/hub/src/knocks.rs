@@ -7,15 +7,15 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use throng_hub::{Meter, Rate};
+use crate::limits::{Meter, Rate};
 
 /// A [`Meter`] for each address that has tried lately.
 ///
-/// At most [`MOST`] of them, some 4 MiB, whatever comes. Those that owe nothing any more are as good as
+/// At most 65,536 of them, some 4 MiB, whatever comes. Those that owe nothing any more are as good as
 /// none, and are forgotten first; when all owe something, the half that owes least is. So who floods is
 /// remembered, and who comes from ever new addresses wins no memory, but at most a burst for each.
 #[derive(Default)]
-pub(super) struct Knocks {
+pub struct Knocks {
     shards: [Mutex<HashMap<IpAddr, Meter>>; SHARDS],
     hasher: RandomState,
 }
@@ -37,7 +37,7 @@ impl Knocks {
     ///
     /// Cost: one short lock. Once in a while the shard is gone through; spread over those who came in
     /// between, that is constant.
-    pub(super) fn knock(&self, rate: &Rate, ip: IpAddr, now: u64) -> Result<(), Duration> {
+    pub fn knock(&self, rate: &Rate, ip: IpAddr, now: u64) -> Result<(), Duration> {
         let shard = &self.shards[self.hasher.hash_one(ip) as usize % SHARDS];
         let mut meters = shard.lock().unwrap_or_else(PoisonError::into_inner);
         if meters.len() >= IN_SHARD && !meters.contains_key(&ip) {

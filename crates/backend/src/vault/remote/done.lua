@@ -1,0 +1,2 @@
+end
+return { change(), few() and 0 or 1 }
