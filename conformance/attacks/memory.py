@@ -1,6 +1,6 @@
 """Peers that try to make the server keep more than they send."""
 
-from attacks import MEBIBYTE, Table, World
+from attacks import MEBIBYTE, Table, World, check
 from attacks.stage import disperse
 from rig.frames import BINARY, CONTINUATION, frame, text
 
@@ -79,6 +79,26 @@ def _(stage):
         peer.send(frame(BINARY, bytes(8 * MEBIBYTE), announce=16 * MEBIBYTE), timeout=5)
         got = peer.message(10)
         return got if isinstance(got, str) else "taken"
+
+
+@ATTACKS.row("more new rooms than one address may open", "error too_many_rooms, others open theirs", needs="total rooms",
+             world=World("few rooms from one address", '[limits]\nmax_rooms_per_ip = 40\nexempt = ["127.0.0.77/32"]\n'))
+def _(stage):
+    """On several connections; others come from another address."""
+    from rig.rooms import outcome
+
+    found, clients = set(), [stage.client("/ws", full=True) for _ in range(3)]
+    for n in range(90):
+        found.add(outcome(clients[n % 3].ask({"type": "join", "room": f"demo:mine{n}"})))
+    check(found == {"joined", "error too_many_rooms"}, f"{found}")
+    with stage.client("/ws/demo:mine0", source="127.0.0.9") as other:
+        check(other.works(), "a room that is there cannot be joined")
+    check(outcome(clients[2].ask({"type": "join", "room": "demo:mine1"})) == "joined", "a room that is there cannot be joined by whoever is at the limit")
+    with stage.client(full=True, source="127.0.0.9") as other:
+        theirs = {outcome(other.ask({"type": "join", "room": f"demo:theirs{n}"})) for n in range(20)}
+    for client in clients:
+        client.peer.socket.close()
+    return "error too_many_rooms, others open theirs" if theirs == {"joined"} else f"others: {theirs}"
 
 
 @ATTACKS.row("more rooms than the server may have", "error too_many_rooms",

@@ -84,6 +84,34 @@ test('signs in, gets a ticket, chats, is revoked and sees why; what was written 
   assert.deepEqual([...ada.complaints, ...bo.complaints], []);
 });
 
+test('banned: told so in words, here, with the password, and in a handshake, after which nothing is tried again', async () => {
+  const ada = await member(strict, 'ada', `/#/room/${newRoom()}`);
+  const { ticket } = await strict.api('POST', '/tickets', { userId: 'ada' });
+  await strict.api('POST', '/bans', { user: 'ada', reason: '' });
+  try {
+    await ada.reads(/^You were banned from this server\.$/);
+
+    const again = await visit(strict);
+    await again.page.locator('#login-dialog').waitFor({ state: 'visible' });
+    await again.signIn('ada');
+    await again.page.waitForFunction(() => document.getElementById('login-problem')?.textContent === 'You were banned from this server.');
+
+    // Whose ticket is older than the ban meets it in the handshake.
+    let sockets = 0;
+    ada.page.on('websocket', () => { sockets += 1; });
+    const status = await ada.page.evaluate(async (shown) => {
+      const { Client } = await import(/** @type {string} */ ('/js/index.js'));
+      const client = new Client(new URL('/ws', location.href).href, { ticket: () => shown });
+      return new Promise((done) => client.on('status', (/** @type {{ status: string }} */ now) => now.status === 'closed' && done(now)));
+    }, ticket);
+    assert.deepEqual(status, { status: 'closed', reason: 'banned', code: 4403 });
+    await ada.page.waitForTimeout(2_000);
+    assert.equal(sockets, 1, 'nor is anything tried again');
+  } finally {
+    await strict.api('DELETE', '/bans/ada');
+  }
+});
+
 test('revoked by user id: every tab of the user, at once; nobody else', async () => {
   const room = newRoom();
   const [one, two, bo] = [await member(club, 'ada', `/#/room/${room}`), await member(club, 'ada', `/#/room/${room}`), await member(club, 'bo', `/#/room/${room}`)];

@@ -4,6 +4,7 @@
 //! Every promise is a [`Check`]; each counts as one test.
 
 mod judge;
+mod pace;
 mod scroll;
 mod seat;
 mod shared;
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead as _, BufReader};
 use std::path::Path;
 
+use self::pace::Pace;
 use self::scroll::{Fact, Source, Stretch};
 use self::seat::{Arrival, Seat};
 pub use self::verdict::{Check, Finding, Verdict};
@@ -36,6 +38,7 @@ pub struct Checker {
     /// When the nodes, or what they share, were struck first and last, and when all was mended.
     struck: Option<(u64, u64)>,
     mended: Option<u64>,
+    pace: Pace,
     finished: bool,
 }
 
@@ -138,6 +141,8 @@ impl Checker {
                 (self.struck, self.mended) = (Some((first, self.now)), None);
             }
             Event::Mended => self.mended = Some(self.now),
+            Event::Draining { node, spread } => self.pace.begin(self.now, line, node, spread),
+            Event::Drained { stall, .. } => self.pace.end(stall),
             Event::Disk { works: false } => {
                 self.disk.push(Outage { line, refused: 0, over: false, acked_after: 0 });
             }
@@ -159,8 +164,14 @@ impl Checker {
             Event::Connected { user, session, asked, resumed } => {
                 self.connected(client, connection, line, (user, session), asked, resumed);
             }
-            Event::Lost { .. } => self.disconnected(client),
+            Event::Arrived { node } => self.pace.arrived(self.now, client, node),
+            Event::Slot { after } => self.pace.told(self.now, client, after),
+            Event::Lost { .. } => {
+                self.went(client, line);
+                self.disconnected(client);
+            }
             Event::Closed { code } => {
+                self.went(client, line);
                 self.disconnected(client);
                 let slow = code == TOO_SLOW && self.keeps.is_some_and(|keeps| keeps.little);
                 if code != REPLACED && !slow && !(self.stopped.is_some() && STOPPED.contains(&code))
@@ -238,6 +249,7 @@ impl Checker {
                 self.verdict.found(Check::Progress, format!("{code}: {what}"), [line]);
             }
             Event::Silent { what } => {
+                self.pace.gave_up(client);
                 self.disconnected(client);
                 if !self.is_disturbed() {
                     self.verdict.found(Check::Progress, what, [line]);
@@ -326,7 +338,7 @@ impl Checker {
             let text = format!("client {client} starts in {room}, and has nothing to recover");
             self.verdict.found(Check::Recovery, text, [line]);
         }
-        self.epoch(room, &now.epoch, line);
+        self.epoch(room, &now, line);
         let after = match since {
             Some(since) if recovered => Some(since.seq),
             _ => None,
@@ -340,12 +352,13 @@ impl Checker {
     }
 
     /// Notes the epoch of a room. Only one is allowed, as long as the past is kept.
-    fn epoch(&mut self, room: &str, epoch: &str, line: usize) {
+    fn epoch(&mut self, room: &str, Position { epoch, seq }: &Position, line: usize) {
         let durable = self.keeps.is_none_or(|keeps| keeps.durable);
         let renews = self.may_renew();
         let (now, ended) = (self.now, self.ended);
         let epochs = &mut self.rooms.entry(room.to_owned()).or_default().epochs;
-        if epochs.contains_key(epoch) {
+        if let Some(known) = epochs.get_mut(epoch) {
+            known.from = known.from.min(*seq);
             return;
         }
         let excused = |other: &Stretch| ended.is_some_and(|ended| ended + DELAY >= other.at);
@@ -354,7 +367,7 @@ impl Checker {
             let text = format!("{room} has another epoch: {epoch}");
             self.verdict.found(Check::Recovery, text, [other.line, line]);
         }
-        let stretch = Stretch { facts: BTreeMap::new(), line, at: now };
+        let stretch = Stretch { facts: BTreeMap::new(), line, at: now, from: *seq };
         epochs.insert(epoch.to_owned(), stretch);
     }
 
@@ -538,7 +551,7 @@ impl Checker {
         (room, epoch): (&str, &str),
         (seq, ts, id): (u64, u64, String),
     ) {
-        self.epoch(room, epoch, line);
+        self.epoch(room, &Position { epoch: epoch.to_owned(), seq: u64::MAX }, line);
         if let Some(message) = self.messages.get_mut(&id)
             && !message.places.iter().any(|(in_epoch, at, _)| *at == seq && in_epoch == epoch)
         {

@@ -86,6 +86,8 @@ struct Talk {
     /// Refused for now, and to be asked again.
     later: Vec<(Instant, Ask)>,
     listing: u32,
+    /// When to go to another node.
+    leave: Option<Instant>,
 }
 
 impl Talk {
@@ -156,6 +158,7 @@ impl Client {
             let door = self.doors.choose(&mut self.dice, failed.take());
             match wire::connect(door, &self.request()).await {
                 Ok(socket) => {
+                    self.write(Event::Arrived { node: self.doors.number(door) });
                     let talked = self.converse(socket).await;
                     self.disconnected();
                     match talked {
@@ -165,6 +168,10 @@ impl Client {
                             failed = Some(door);
                         }
                         Ended::Closed(code) => self.write(Event::Closed { code }),
+                        Ended::Sent => {
+                            self.write(Event::Lost { why: "it was sent away".into() });
+                            failed = Some(door);
+                        }
                         Ended::Over => break,
                     }
                     failures = 0;
@@ -252,6 +259,10 @@ impl Client {
         let now = Instant::now();
         if let Some(what) = self.overdue(talk, now) {
             return Err(self.given_up(what));
+        }
+        if talk.leave.is_some_and(|leave| leave <= now) {
+            wire::leave(socket).await;
+            return Err(Ended::Sent);
         }
         self.join_again(now, talk, socket).await?;
         self.ask_again(now, talk, socket).await?;
@@ -386,6 +397,7 @@ impl Client {
         }
         let retries = self.outbox.iter().filter_map(|posted| posted.again);
         let retries = retries.chain(self.places.values().filter_map(|place| place.again));
+        let retries = retries.chain(talk.leave);
         retries.chain(talk.later.iter().map(|(again, _)| *again)).fold(due, Instant::min)
     }
 

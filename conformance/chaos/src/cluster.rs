@@ -9,6 +9,7 @@
 mod fault;
 mod harm;
 mod inside;
+mod witness;
 
 use std::ffi::OsString;
 use std::io;
@@ -30,7 +31,7 @@ use crate::victim::{Process, Victim, free_address};
 #[derive(Debug)]
 pub enum Store {
     /// One Redis.
-    One(Server),
+    One(Box<Server>),
     /// A primary and two replicas, with sentinels.
     Sentinels(Sentinels),
     /// Redis Cluster.
@@ -66,7 +67,7 @@ impl Nodes {
         log: &Log,
     ) -> io::Result<Self> {
         let store = match fault.store() {
-            fault::Topology::One => Store::One(Server::start(Setup::durable())?),
+            fault::Topology::One => Store::One(Box::new(Server::start(Setup::durable())?)),
             fault::Topology::Sentinels => Store::Sentinels(Sentinels::start()?),
             fault::Topology::Cluster => Store::Cluster(Cluster::start()?),
         };
@@ -121,12 +122,13 @@ fn configuration(fault: Fault, store: &Store, link: Option<&Link>) -> String {
         (Store::Cluster(rig), _) => ("cluster", rig.urls()),
     };
     let trusts = fault.trusts_restarts();
+    let spread = fault.drain_spread().as_secs();
     // A short grace and quick deaths, so that a run need not wait for those who are gone.
     format!(
         "[[room]]\nmatch = \"room-*\"\ngrace = \"2s\"\nhistory = {HISTORY}\n\n\
          [redis]\nurls = {urls:?}\nmode = \"{mode}\"\nmaster = \"{NAME}\"\n\
          trust_restarts = {trusts}\n\n\
-         [cluster]\nnode_timeout = \"4s\"\ndrain_spread = \"1s\"\n"
+         [cluster]\nnode_timeout = \"4s\"\ndrain_spread = \"{spread}s\"\n"
     )
 }
 

@@ -26,6 +26,11 @@ impl Doors {
         self.0[(chosen + next) % self.0.len()]
     }
 
+    /// The number of the node at this address.
+    pub fn number(&self, address: SocketAddr) -> u32 {
+        (0..).zip(self.0.iter()).find(|(_, door)| **door == address).map_or(0, |(number, _)| number)
+    }
+
     /// Whether there is another one to go to.
     pub fn are_many(&self) -> bool {
         self.0.len() > 1

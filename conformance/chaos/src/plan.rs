@@ -78,6 +78,13 @@ pub struct Part {
     pub ending: Ending,
 }
 
+impl Part {
+    /// Whether it goes on when it is told to go, until it is closed.
+    pub fn is_deaf(&self) -> bool {
+        self.index % 8 == 7
+    }
+}
+
 impl Size {
     /// The parts of all clients. Each room has a member that stays.
     pub fn parts(&self) -> Vec<Part> {

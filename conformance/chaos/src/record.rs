@@ -102,6 +102,20 @@ pub enum Event {
     },
     /// Everything is as it should be again; it may take a while until that shows.
     Mended,
+    /// A node is told to send its clients away, each in a slot of its own.
+    Draining {
+        /// Which node.
+        node: u32,
+        /// Over how long their slots are spread, in milliseconds.
+        spread: u64,
+    },
+    /// That node has ended.
+    Drained {
+        /// Which node.
+        node: u32,
+        /// How long Redis took at most meanwhile to answer a question that costs nothing, in milliseconds.
+        stall: u64,
+    },
     /// Storing began to fail, or works again.
     Disk {
         /// Whether messages can be stored.
@@ -114,6 +128,16 @@ pub enum Event {
     },
 
     // --- connections
+    /// The handshake succeeded.
+    Arrived {
+        /// At this node, counted from 0.
+        node: u32,
+    },
+    /// The client was told when to go.
+    Slot {
+        /// In so many milliseconds.
+        after: u64,
+    },
     /// The server's first message arrived.
     Connected {
         /// The client's user id.

@@ -85,6 +85,28 @@ fn what_may_not_happen_is_found() {
     }
 }
 
+/// The publisher is told of the next epoch first, and then that its message was stored before: as a duplicate of what its
+/// node has tried itself.
+#[test]
+fn an_answer_may_come_behind_the_end_of_its_epoch() {
+    let (_, tail) = GOOD.split_once("@5000; struck").unwrap();
+    let story = |acked: &str| {
+        format!(
+            "@5000; struck
+            0 sent 0-2; 0 sent 0-3; 0 acked 0-3 3
+            0 renewed f 3; 1 renewed f 3
+            {acked}
+            1 sent 1-1; 1 acked 1-1 4; 0 got f 4 1-1; 1 got f 4 1-1
+            mended
+            0 history f 4 1-1; 1 history f 4 1-1
+            0 list; 1 list"
+        )
+    };
+    let what = format!("@5000; struck{tail}");
+    assert_eq!(found(&what, &story("0 acked 0-2 2"), KEEPS_ALL), []);
+    assert_eq!(found(&what, &story(""), KEEPS_ALL), [Check::Order, Check::Progress]);
+}
+
 /// What is found when a part of the good log is replaced.
 fn found(what: &str, instead: &str, shared: Shared) -> Vec<Check> {
     assert!(GOOD.contains(what), "{what}");

@@ -1,8 +1,9 @@
 //! Starts the example as a reader would, and talks through nginx.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cluster::Cluster;
@@ -41,7 +42,21 @@ fn wait_for(socket: &mut Socket, part: &str) {
     panic!("{part} is not among {heard:?}");
 }
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether this comes by HTTP, while the answer may go on.
+fn came(port: u16, path: &str, part: &str) -> bool {
+    let url = format!("http://127.0.0.1:{port}{path}");
+    let patience = PATIENCE.as_secs().to_string();
+    let mut curl = Command::new("curl");
+    curl.args(["-sN", "-m", &patience, &url]).stdout(Stdio::piped());
+    let mut curl = curl.spawn().unwrap();
+    let mut lines = BufReader::new(curl.stdout.take().unwrap()).lines();
+    let came = lines.any(|line| line.unwrap().contains(part));
+    curl.kill().unwrap();
+    curl.wait().unwrap();
+    came
+}
 
 fn say(socket: &mut Socket, text: &str) {
     let message = format!(r#"{{"type":"chat","room":"lobby","text":"{text}","ref":7}}"#);
@@ -62,14 +77,8 @@ fn nodes_behind_nginx_are_one_server() {
         }
     }
     // A page, as a browser gets it, and an event stream, which must not be held back.
-    let get = |path: &str| {
-        let url = format!("http://127.0.0.1:{}{path}", cluster.port);
-        let output = Command::new("curl").args(["-sN", "-m", "3", &url]).output().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
-    assert!(get("/").contains("<html"), "{}", get("/"));
-    let events = get("/sse?room=lobby");
-    assert!(events.contains(r#""type":"joined""#), "{events}");
+    assert!(came(cluster.port, "/", "<html"));
+    assert!(came(cluster.port, "/sse?room=lobby", r#""type":"joined""#));
     drop(cluster);
     assert!(!Path::new(&folder).exists(), "nothing is left behind");
 }

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tungstenite::client::IntoClientRequest;
 use tungstenite::stream::MaybeTlsStream;
@@ -38,7 +39,7 @@ impl Example {
             let cookie = format!("theme=dark; user={name}").parse().unwrap();
             request.headers_mut().insert("cookie", cookie);
         }
-        tungstenite::connect(request).map(|(socket, _)| socket)
+        tungstenite::connect(request).map(|(socket, _)| patient(socket))
     }
 
     fn http(&self, request: &str) -> String {
@@ -48,6 +49,14 @@ impl Example {
         stream.read_to_string(&mut answer).unwrap();
         answer
     }
+}
+
+/// A test that waits this long for something to read has failed.
+fn patient(socket: Socket) -> Socket {
+    if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    }
+    socket
 }
 
 /// The next text that is not the reminder, which comes at its own time.
@@ -98,7 +107,7 @@ fn visitors_hear_each_other_the_application_and_its_tasks() {
 fn typed_chat_shares_the_port() {
     let example = Example::start();
     let url = format!("ws://{}/chat/demo:garden?name=Ada", example.address);
-    let (mut socket, _) = tungstenite::connect(url).unwrap();
+    let mut socket = patient(tungstenite::connect(url).unwrap().0);
     let greeting = next(&mut socket);
     assert!(greeting.starts_with(r#"{"type":"connected""#), "{greeting}");
     assert!(greeting.contains(r#""room":"demo:garden""#), "{greeting}");

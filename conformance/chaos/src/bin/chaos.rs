@@ -272,7 +272,13 @@ impl Server<'_> {
 
 impl Args {
     fn cluster_size(&self, seed: u64, fault: Fault) -> Size {
-        let (clients, rooms, rate) = if self.long { (90, 9, 300.0) } else { (30, 4, 100.0) };
+        let (clients, rooms, rate) = match (fault, self.long) {
+            // Enough to tell how evenly they come.
+            (Fault::Rolling, false) => (120, 12, 100.0),
+            (Fault::Rolling, true) => (180, 18, 300.0),
+            (_, false) => (30, 4, 100.0),
+            (_, true) => (90, 9, 300.0),
+        };
         Size {
             seed,
             clients,

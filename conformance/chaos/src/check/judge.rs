@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::scroll::Source;
+use super::scroll::{Source, Stretch};
 use super::seat::Seat;
 use super::{Check, Checker, Outage, Verdict};
 
@@ -28,6 +28,7 @@ impl Checker {
             };
             self.verdict.found(Check::Disk, text.into(), [outage.line]);
         }
+        self.paced();
         if self.disk.is_empty() {
             self.verdict.skip(Check::Disk);
         }
@@ -44,7 +45,14 @@ impl Checker {
                     continue;
                 }
                 let stretch = match &epoch {
-                    Some(epoch) => room.epochs.get_mut(epoch),
+                    // The client may have been told of the next epoch before its answer came. Numbers go on
+                    // there, unless some were lost: then it may be of an epoch that nobody saw.
+                    Some(epoch)
+                        if loses && room.epochs.get(epoch).is_some_and(|it| seq <= it.from) =>
+                    {
+                        continue;
+                    }
+                    Some(epoch) => epoch_of(&mut room.epochs, epoch, seq),
                     None if renews && room.epochs.len() > 1 => continue,
                     // Nobody was there, and it may be lost with its epoch.
                     None if loses && room.epochs.is_empty() => continue,
@@ -89,7 +97,7 @@ impl Checker {
                 let mut last: HashMap<u32, (u64, usize)> = HashMap::new();
                 for (seq, fact) in &stretch.facts {
                     let Some(message) = self.messages.get(&fact.id) else { continue };
-                    if message.refused || (loses && message.times > 1) {
+                    if message.refused || message.uncertain || (loses && message.times > 1) {
                         continue; // it may be published after later ones
                     }
                     self.verdict.count(Check::Senders);
@@ -181,6 +189,23 @@ impl Checker {
         for room in members.keys().filter(|room| !asked.contains(*room)) {
             let text = format!("nobody knows who is in {room}");
             self.verdict.found(Check::Presence, text, []);
+        }
+    }
+}
+
+/// The epoch in which a number was given, or one before it.
+fn epoch_of<'e>(
+    epochs: &'e mut BTreeMap<String, Stretch>,
+    epoch: &str,
+    seq: u64,
+) -> Option<&'e mut Stretch> {
+    let mut name = epoch.to_owned();
+    loop {
+        let this = epochs.get(&name)?;
+        let before = epochs.iter().filter(|(_, other)| other.line < this.line);
+        match before.max_by_key(|(_, other)| other.line) {
+            Some((before, _)) if seq <= this.from => name = before.clone(),
+            _ => return epochs.get_mut(&name),
         }
     }
 }

@@ -13,6 +13,8 @@ pub(super) struct Stretch {
     pub(super) line: usize,
     /// When that was.
     pub(super) at: u64,
+    /// The least position that anybody was told in it: numbers up to there may be of the epoch before.
+    pub(super) from: u64,
 }
 
 /// A message at its place, as it was seen first.

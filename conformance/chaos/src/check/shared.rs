@@ -64,7 +64,7 @@ impl Checker {
         if let Some(text) = text {
             self.verdict.found(Check::Recovery, text, [line]);
         }
-        self.epoch(room, &now.epoch, line);
+        self.epoch(room, now, line);
     }
 
     /// A member has asked for history: its epoch must be the one it was told.

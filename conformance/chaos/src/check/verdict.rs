@@ -36,6 +36,8 @@ pub enum Check {
     Server,
     /// When nothing can be stored, publishes are refused; afterwards they work again.
     Disk,
+    /// Who is sent away goes in a slot of its own, and the other nodes are not overrun.
+    Pace,
 }
 
 /// A broken promise.
@@ -53,6 +55,7 @@ pub struct Finding {
 #[derive(Debug, Default)]
 pub struct Verdict {
     findings: Vec<Finding>,
+    notes: Vec<(Check, String)>,
     counts: [Count; Check::ALL.len()],
 }
 
@@ -107,6 +110,9 @@ impl Verdict {
                 write!(out, ": {} times not", count.found)?;
             }
             writeln!(out)?;
+            for (_, text) in self.notes.iter().filter(|(of, _)| *of == check) {
+                writeln!(out, "    {text}")?;
+            }
             let of_this = self.findings.iter().filter(|finding| finding.check == check);
             for finding in of_this.take(SHOWN) {
                 writeln!(out, "    {}", finding.text)?;
@@ -131,6 +137,11 @@ impl Verdict {
         self.counts[check as usize].looked += many;
     }
 
+    /// Something that a reader wants to know, whether the promise was kept or not.
+    pub(super) fn note(&mut self, check: Check, text: String) {
+        self.notes.push((check, text));
+    }
+
     /// The promise was not put to the test.
     pub(super) fn skip(&mut self, check: Check) {
         self.counts[check as usize].skipped = true;
@@ -153,7 +164,7 @@ impl Verdict {
 
 impl Check {
     /// All of them, in the order of printing.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Delivered,
         Self::Order,
         Self::Once,
@@ -168,6 +179,7 @@ impl Check {
         Self::Progress,
         Self::Server,
         Self::Disk,
+        Self::Pace,
     ];
 
     /// In one word.
@@ -187,6 +199,7 @@ impl Check {
             Self::Progress => "progress",
             Self::Server => "server",
             Self::Disk => "disk",
+            Self::Pace => "pace",
         }
     }
 }
@@ -208,6 +221,9 @@ impl fmt::Display for Check {
             Self::Progress => "messages acknowledged in the end, no unexplained trouble",
             Self::Server => "kills and stops, and no other end of the server, nor a panic",
             Self::Disk => "outages of the disk: refused meanwhile, published afterwards",
+            Self::Pace => {
+                "clients sent away in their slots, never twice as fast as they are spread"
+            }
         })
     }
 }

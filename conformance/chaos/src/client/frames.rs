@@ -50,7 +50,7 @@ impl Client {
             "presence" => self.listed(&message, talk),
             "user_joined" | "user_left" => self.moved(&message, kind == "user_joined"),
             "pong" => {}
-            "reconnect" => {} // it closes the connection soon, and the client comes back anyway
+            "reconnect" => self.told_slot(&message, talk),
             "authed" => self.trouble("unasked", frame),
             _ => match message {
                 Value::Object(message) => self.received(&message, frame),
@@ -58,6 +58,16 @@ impl Client {
             },
         }
         Ok(())
+    }
+
+    /// There is another node to go to, in its slot. One server is back when it is back: it closes the connection
+    /// soon, and the client comes back anyway.
+    fn told_slot(&self, message: &Value, talk: &mut Talk) {
+        let after = number(message, "after").unwrap_or_default();
+        self.write(Event::Slot { after });
+        if self.doors.are_many() && !self.part.is_deaf() {
+            talk.leave = Some(Instant::now() + Duration::from_millis(after));
+        }
     }
 
     async fn connected(
@@ -247,14 +257,14 @@ impl Client {
                 self.trouble("bad_resumed", &message.to_string());
                 continue;
             };
+            // What was on its way when the client left means nothing.
             let place = self.places.get_mut(room).filter(|place| place.joined);
-            let Some(place) = place else {
-                self.trouble("not_member", &message.to_string());
-                continue;
-            };
+            let Some(place) = place else { continue };
             (place.position, place.target) = (Some(now.clone()), None);
-            if let Some(presence) = number(entry, "presenceSeq") {
-                place.presence = Some(presence);
+            let presence = number(entry, "presenceSeq");
+            if presence.is_some() && presence != place.presence {
+                // No list follows: it is the one that is asked for next.
+                (place.presence, place.roster) = (presence, None);
             }
             self.write(Event::Renewed { room: room.clone(), now, recovered });
         }
@@ -371,6 +381,10 @@ impl Client {
             return;
         }
         place.asked.clone_from(&users);
+        if place.roster.is_none() && self.part.kind == Kind::Full {
+            place.presence = number(message, "presenceSeq");
+            place.roster = Some(users.clone());
+        }
         let users = users.into_iter().collect();
         self.write(Event::Presence { room, users });
     }

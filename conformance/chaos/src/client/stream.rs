@@ -94,6 +94,7 @@ impl Stream {
             let (path, last) = self.request();
             match events::Source::open(self.server, &path, last.as_deref()).await {
                 Ok(mut source) => {
+                    self.write(Event::Arrived { node: self.doors.number(self.server) });
                     let why = self.listen(&mut source).await;
                     if *phase.borrow() == Phase::Stopping {
                         break;
@@ -258,7 +259,11 @@ impl Stream {
             "connected" => self.connected(&message),
             "joined" => self.joined(&message),
             "resumed" => self.renewed(&message, event),
-            "user_joined" | "user_left" | "presence" | "reconnect" => {}
+            "user_joined" | "user_left" | "presence" => {}
+            "reconnect" => {
+                let after = number(&message, "after").unwrap_or_default();
+                self.write(Event::Slot { after });
+            }
             "error" => self.trouble("error", &event.data),
             _ => self.received(&message, event),
         }

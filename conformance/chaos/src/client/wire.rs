@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::SinkExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{ClientRequestBuilder, Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 
@@ -21,6 +21,8 @@ pub(super) enum Ended {
     Silent(String),
     /// The server closed it.
     Closed(u16),
+    /// The server has told it to go by now.
+    Sent,
     /// The client's part is over.
     Over,
 }
@@ -83,10 +85,19 @@ pub(super) async fn flush(socket: &mut Socket) -> Result<(), Ended> {
     in_time(socket.flush()).await
 }
 
-/// Closes in order, and waits for the answer.
+/// Closes in order for good, and waits for the answer.
 pub(super) async fn close(socket: &mut Socket) {
+    close_with(socket, None).await;
+}
+
+/// Closes in order, to come back: no code that ends the session.
+pub(super) async fn leave(socket: &mut Socket) {
+    close_with(socket, Some(CloseFrame { code: BACK_SOON.into(), reason: "".into() })).await;
+}
+
+async fn close_with(socket: &mut Socket, frame: Option<CloseFrame>) {
     let closing = async {
-        if socket.close(None).await.is_ok() {
+        if socket.close(frame).await.is_ok() {
             use futures_util::StreamExt as _;
             while let Some(Ok(_)) = socket.next().await {}
         }
@@ -102,4 +113,5 @@ async fn in_time(doing: impl Future<Output = Result<(), Error>>) -> Result<(), E
     }
 }
 
+const BACK_SOON: u16 = 4000;
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ValueEnum;
 
@@ -89,6 +90,12 @@ impl Fault {
 
     pub(super) fn trusts_restarts(self) -> bool {
         self.store() == Topology::One && !matches!(self, Self::DoubtRedis | Self::EmptyRedis)
+    }
+
+    /// Over how long the clients of a node that is stopped in order are sent away.
+    pub(super) fn drain_spread(self) -> Duration {
+        // Long enough that the rate at which they come to the other nodes can be told.
+        Duration::from_secs(if self == Self::Rolling { 8 } else { 1 })
     }
 
     /// By how much the clock of a node is wrong.

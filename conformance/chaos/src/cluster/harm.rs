@@ -7,6 +7,7 @@ use throng_redis_rig::{Data, Server};
 use tokio::time::{Instant, sleep};
 
 use super::inside;
+use super::witness::Witness;
 use super::{Fault, NODES, Node, Nodes, Store};
 use crate::link::Weather;
 use crate::record::Event;
@@ -210,10 +211,15 @@ async fn loss(run: &mut Run<Nodes>) -> io::Result<()> {
 async fn rolling(run: &mut Run<Nodes>) -> io::Result<()> {
     for node in 0..NODES {
         strike(run, &format!("node {node} is stopped in order"));
+        let spread = Fault::Rolling.drain_spread().as_millis() as u64;
+        run.write(Event::Draining { node: node as u32, spread });
         run.write(Event::Stopping);
+        let witness = Witness::start(one(run)?.address());
         if let Some(what) = run.victim.nodes[node].process.stop().await? {
             run.write(Event::Stalled { what });
         }
+        let stall = witness.end();
+        run.write(Event::Drained { node: node as u32, stall });
         rest(run, 200).await?;
         run.start().await?;
         rest(run, 700).await?;
