@@ -154,9 +154,9 @@ impl Registry {
         Arc::clone(&self.inner.state().id)
     }
 
-    /// All nodes that are alive, by name.
+    /// All nodes that are alive and have said something of themselves, by name.
     pub fn list(&self) -> Vec<NodeInfo> {
-        self.inner.state().beat.nodes.clone()
+        self.inner.state().beat.listed()
     }
 
     /// Users on all other nodes together, as of the last beat: a sum, in which whoever is on two of them counts twice.
@@ -257,7 +257,7 @@ impl NodeInfo {
         let answer = wait(remote, &NODES, vec![beats, records], Vec::new())?;
         let mut beat = Beat::default();
         beat.handle_answer(&answer, Instant::now()).ok_or(Unavailable)?;
-        Ok(beat.nodes)
+        Ok(beat.listed())
     }
 
     /// Passes a message on to all nodes, as [`Registry::tell`] does, for somebody who is none of them. Blocks for at
@@ -523,8 +523,7 @@ impl State {
             beat: Beat::default(),
             heard: None,
             beating: false,
-            // With something to report, or else without.
-            next_beat: Instant::now() + FIRST_WORD,
+            next_beat: Instant::now(),
             post: VecDeque::new(),
             mail: VecDeque::new(),
             again: false,
@@ -577,8 +576,6 @@ const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The most messages that wait, in and out.
 const MOST_MAIL: usize = 10_000;
-/// For how long a new node waits for a listener before it beats.
-const FIRST_WORD: Duration = Duration::from_millis(250);
 /// How long Redis may take to hear that this node is gone.
 const LAST_WORD: Duration = Duration::from_secs(1);
 

@@ -38,7 +38,7 @@ pub struct NodeInfo {
     pub id: String,
     /// How long ago it was heard of, when this was read.
     pub last_beat: Duration,
-    /// What it says of itself; nothing while it has had no time to say anything.
+    /// What it says of itself.
     pub report: Report,
 }
 
@@ -108,6 +108,12 @@ impl Beat {
             }
         }
         self.dead.insert(id.into(), since).is_none()
+    }
+
+    /// Those who have said something of themselves: a node beats before there is anything to say.
+    pub(super) fn listed(&self) -> Vec<NodeInfo> {
+        let said = self.nodes.iter().filter(|node| node.report != Report::default());
+        said.cloned().collect()
     }
 
     /// From when on the dead are of interest.
@@ -186,6 +192,8 @@ mod tests {
         let ids: Vec<_> = beat.nodes.iter().map(|node| node.id.as_str()).collect();
         assert_eq!(ids, ["aaaaaaaaaaaa0001", "bbbbbbbbbbbb0001"]);
         assert_eq!((beat.nodes[1].report.users, beat.nodes[1].last_beat.as_millis()), (3, 1000));
+        let listed = beat.listed();
+        assert_eq!(listed.len(), 1, "one has said nothing: {listed:?}");
         assert_eq!(beat.dead_since(), 995_000);
         let news = beat.handle_answer(&answer(0, &alive, &dead[1..]), now).unwrap();
         assert_eq!((news.was_known, news.dead.len()), (false, 0), "known by now");
