@@ -314,6 +314,7 @@ fn who_keeps_reading_is_never_cut() {
             for _ in 0..10 {
                 last += 1;
                 assert_eq!(events.next_of("x")["seq"], last);
+                writer.next_of("x");
             }
             match (&idle).read(&mut [0]) {
                 Ok(read) => break assert_eq!(read, 0),
