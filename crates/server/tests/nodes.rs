@@ -100,6 +100,10 @@ fn the_command_line_empties_a_server() {
     let mut client = server.plain("/ws/lobby");
     let id = server.read("/nodes/self").json()["id"].as_str().unwrap().to_owned();
     let url = redis.url();
+    until("it is listed", || {
+        let listed = run(&["nodes", "--redis", &url]);
+        String::from_utf8(listed.stdout).unwrap().contains(&id)
+    });
     let drained = run(&["nodes", "drain", &id[..8], "--spread", "1", "--redis", &url]);
     assert_eq!(drained.status.code(), Some(0), "{drained:?}");
     assert!(String::from_utf8(drained.stdout).unwrap().starts_with(&id));

@@ -309,6 +309,7 @@ fn run(inner: &Weak<Inner>) {
         }
         if !state.beating && now >= state.next_beat {
             state.beating = true;
+            state.next_beat = now + inner.timeout; // when it is answered, it is decided
             let (id, report) = (Arc::clone(&state.id), state.report.clone());
             drop(state);
             inner.beat(id, &report);
@@ -392,7 +393,9 @@ impl Inner {
         let now = Instant::now();
         let mut state = self.state();
         state.beating = false;
-        state.next_beat = now + TICK.min(self.timeout / 6);
+        // Earlier when somebody wanted one meanwhile: this one did not say what is new.
+        let wanted = state.next_beat;
+        state.next_beat = wanted.min(now + TICK.min(self.timeout / 6));
         let Some(news) = answer.ok().and_then(|answer| state.beat.handle_answer(&answer, now))
         else {
             drop(state);
@@ -420,7 +423,7 @@ impl Inner {
         }
         state.again |= reborn;
         state.heard = Some(now);
-        state.next_beat = now + self.timeout / 6;
+        state.next_beat = wanted.min(now + self.timeout / 6);
         let alive = (now >= state.next_alive).then(|| {
             state.next_alive = now + self.timeout / 6;
             state.beat.nodes.iter().map(|node| node.id.as_str().into()).collect()
