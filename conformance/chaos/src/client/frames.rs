@@ -27,6 +27,11 @@ impl Client {
         };
         let kind = text(&message, "type").unwrap_or_default();
         if !talk.connected && kind != "connected" {
+            if is_turned_away(&message) {
+                let (what, code) = (frame.to_owned(), UNAVAILABLE.to_owned());
+                self.write(Event::Deferred { what, code });
+                return Ok(());
+            }
             self.trouble("before_connected", frame);
         }
         match kind {
@@ -453,6 +458,14 @@ impl Place {
 fn take(talk: &mut Talk, message: &Value) -> Option<Ask> {
     let reference = number(message, "ref")?;
     talk.asks.remove(&reference).map(|(ask, _)| ask)
+}
+
+/// A plain client whose room cannot be opened at the moment, or is behind what the client knows, is told so and closed.
+fn is_turned_away(message: &Value) -> bool {
+    text(message, "type") == Some("error")
+        && text(message, "code") == Some(UNAVAILABLE)
+        && message.get("temporary").and_then(Value::as_bool) == Some(true)
+        && message.get("ref").is_none()
 }
 
 fn position(message: &Value) -> Option<Position> {
