@@ -11,7 +11,7 @@
 //! And nobody is sent away without a slot or before it: without that, slots would say nothing. Delays can break
 //! neither: a slot is not earlier than what was told, counted from before the node knew of its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Check, Checker};
 
@@ -19,6 +19,8 @@ use super::{Check, Checker};
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     homes: BTreeMap<u32, u32>,
+    /// Who has come at all: whoever comes for the first time was sent away by nobody.
+    comers: BTreeSet<u32>,
     drains: Vec<Drain>,
 }
 
@@ -68,10 +70,13 @@ impl Pace {
     }
 
     pub(super) fn arrived(&mut self, now: u64, client: u32, node: u32) {
+        let is_first = self.comers.insert(client);
         self.homes.insert(client, node);
         let Some(drain) = self.drains.last_mut() else { return };
         if drain.node != node || drain.stall.is_some() {
-            drain.arrivals.push(now);
+            if !is_first {
+                drain.arrivals.push(now);
+            }
         } else {
             // It was let in just before, and is told in a moment.
             drain.guests.insert(client, Guest::default());
