@@ -6,6 +6,7 @@
 
 mod key;
 mod latest;
+mod leaving;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,14 +18,12 @@ use throng_hub::{Room, RoomId, SlowPolicy, Space};
 use throng_wire::Prepared;
 
 use self::latest::{Frames, Latest, count_frames};
+pub(crate) use self::leaving::Leaving;
 use crate::conn::{Conn, Place};
 use crate::inbox::{Echo, Sight};
 use crate::policy::{Flush, Policy};
 use crate::tick::Out;
 use crate::wheel::ConnId;
-
-/// Connections that leave rooms, with how often.
-pub(crate) type Leaving = HashMap<(ConnId, RoomId), u32>;
 
 /// The rooms that have members on this worker.
 #[derive(Default)]
@@ -227,7 +226,8 @@ impl Fanout {
         let local = &self.rooms[key as usize];
         for member in &local.members {
             let conn = &mut conns[member.conn as usize];
-            if !conn.is_open() || leaving.contains_key(&(conn.id(), room)) {
+            let stays = conn.session.is_in(&local.room) && !leaving.has(conn.id(), room);
+            if !conn.is_open() || !stays {
                 continue;
             }
             let lags = local.latest.as_ref().is_some_and(|latest| latest.has(member.conn));

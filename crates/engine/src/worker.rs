@@ -5,24 +5,23 @@
 //! and a busy one coalesces by itself.
 
 mod drain;
+mod posts;
 
-use std::collections::hash_map::Entry;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
-use throng_hub::RoomId;
 use throng_wire::CloseCode;
 
 use crate::clock::nanos;
-use crate::conn::{Arrival, Conn, Farewell, More, Phase};
+use crate::conn::{Arrival, Conn, More, Phase};
 use crate::deadlines::Deadlines;
 use crate::engine::Shared;
-use crate::fanout::{Fanout, Leaving};
+use crate::fanout::Fanout;
 use crate::inbox::{Inbox, Post};
-use crate::policy::{HEARTBEAT, REPLACED};
+use crate::policy::HEARTBEAT;
 use crate::session::Session;
 use crate::stats::Counters;
 use crate::tick::Tick;
@@ -52,8 +51,6 @@ pub(crate) struct Worker {
     /// Connections that something happened to in this turn outside their own input.
     touched: Vec<u32>,
     posts: Vec<Post>,
-    /// Who leaves which room, how often, further on in the posts that are being handled. Only while a room begins anew.
-    leaving: Leaving,
     expired: Vec<ConnId>,
     departures: Departures,
     load: Load,
@@ -84,7 +81,6 @@ impl Worker {
             heartbeat,
             again: Vec::new(),
             touched: Vec::new(),
-            leaving: Leaving::new(),
             posts: Vec::new(),
             expired: Vec::new(),
             departures: Departures::default(),
@@ -239,146 +235,6 @@ impl Worker {
                 // Treated as hung up: whether FIN has come in the meantime is not known here.
                 self.read(key, true);
             }
-        }
-    }
-
-    fn drain_inbox(&mut self) {
-        // Handling posts makes posts (a handler's broadcast, a leave's announcement); they
-        // belong to this turn. Bounded, so that two workers can't keep each other from polling.
-        for _ in 0..8 {
-            let mut posts = std::mem::take(&mut self.posts);
-            self.shared.inbox(self.index).drain(&mut posts);
-            let empty = posts.is_empty();
-            if posts.iter().any(|post| matches!(post, Post::Renew(..))) {
-                for post in &posts {
-                    if let Post::Exit(id, room) = post {
-                        *self.leaving.entry((*id, *room)).or_default() += 1;
-                    }
-                }
-            }
-            for post in posts.drain(..) {
-                self.handle_post(post);
-            }
-            if posts.capacity() > 4096 {
-                posts.shrink_to(4096);
-            }
-            self.posts = posts;
-            self.settle_touched();
-            if empty {
-                break;
-            }
-        }
-    }
-
-    fn handle_post(&mut self, post: Post) {
-        match post {
-            Post::Deliver(room, message) => {
-                if let Some(full) = self.fanout.deliver(room, &message, &mut self.tick.out) {
-                    let Self { fanout, conns, tick, touched, .. } = self;
-                    fanout.flush_full(full, conns, &mut tick.out, touched);
-                }
-            }
-            Post::DeliverNews(room, message) => {
-                let Self { fanout, conns, tick, touched, .. } = self;
-                if let Some(full) = fanout.deliver_news(room, &message, &mut tick.out) {
-                    fanout.flush_full(full, conns, &mut tick.out, touched);
-                }
-            }
-            Post::Renew(room, message) => {
-                let Self { fanout, conns, tick, touched, leaving, .. } = self;
-                fanout.renew(room, &message, leaving, conns, &mut tick.out, touched);
-            }
-            Post::DeliverFrom(room, message, from) => {
-                let Self { fanout, conns, tick, touched, .. } = self;
-                let full = fanout.deliver_from(room, &message, from, conns, &mut tick.out);
-                touched.push(from.key);
-                if let Some(full) = full {
-                    fanout.flush_full(full, conns, &mut tick.out, touched);
-                }
-            }
-            Post::Ready(token) => {
-                let id = ConnId::from_token(token);
-                let Some(conn) = find(&mut self.conns, id) else { return };
-                if conn.is_parked() {
-                    conn.unpark(&mut self.tick, &self.shared);
-                    if !conn.is_parked() {
-                        self.queue(id.key);
-                    }
-                    self.touched.push(id.key);
-                }
-            }
-            Post::Stored(..) | Post::Refresh(_) | Post::End => {} // for the front
-            Post::Review(id, review) => {
-                let Some(conn) = find(&mut self.conns, id) else { return };
-                Session::review(conn, *review, &mut self.tick.out, &self.shared);
-                conn.flush_cork(&mut self.tick.out);
-                self.touched.push(id.key);
-            }
-            Post::Adopt(arrival) => self.adopt(*arrival),
-            Post::Enter(id, room, echo, sight) => {
-                if let Some(conn) = find(&mut self.conns, id)
-                    && conn.is_open()
-                    && conn.session.is_in(&room)
-                {
-                    self.fanout.enter(conn, &room, echo, sight);
-                }
-            }
-            Post::Exit(id, room) => {
-                if !self.leaving.is_empty() {
-                    self.has_left(id, room);
-                }
-                if find(&mut self.conns, id).is_some() {
-                    self.fanout.leave(&mut self.conns, id.key, Some(room), &self.tick.out);
-                }
-            }
-            Post::Send(id, frame) => {
-                let Some(conn) = find(&mut self.conns, id) else { return };
-                self.touched.push(id.key);
-                conn.post_frame(frame, &mut self.tick.out);
-            }
-            Post::Answer(id, frame) => {
-                let Some(conn) = find(&mut self.conns, id) else { return };
-                self.touched.push(id.key);
-                conn.post_answer(frame, &mut self.tick.out);
-            }
-            Post::Close(id, code, reason) => {
-                let Some(conn) = find(&mut self.conns, id) else { return };
-                if code != REPLACED {
-                    conn.set_farewell(Farewell::Over);
-                }
-                conn.begin_close(&mut self.tick.out, code, &reason);
-                conn.flush_cork(&mut self.tick.out);
-                self.touched.push(id.key);
-            }
-            Post::Terminate(id) => {
-                let Some(conn) = find(&mut self.conns, id) else { return };
-                conn.kill();
-                self.touched.push(id.key);
-            }
-            Post::Drain(slots) => self.begin_drain(slots),
-            Post::Undrain => self.departures.end(),
-            Post::Shutdown(grace) => {
-                self.hurry_departures();
-                let end = Instant::now() + grace;
-                self.end = Some(end);
-                let keys: Vec<u32> = self.conns.iter().map(|(key, _)| key as u32).collect();
-                for key in keys {
-                    self.say_goodbye(key, end);
-                }
-            }
-        }
-    }
-
-    #[cold]
-    fn has_left(&mut self, id: ConnId, room: RoomId) {
-        if let Entry::Occupied(mut left) = self.leaving.entry((id, room)) {
-            *left.get_mut() -= 1;
-            if *left.get() == 0 {
-                left.remove();
-            }
-        }
-        if self.leaving.is_empty() {
-            self.leaving = Leaving::new();
         }
     }
 
